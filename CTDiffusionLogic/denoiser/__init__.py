@@ -1,0 +1,1 @@
+"""The slab denoiser: the network, what it is told about a slab, and the intensities it works in."""

@@ -1,0 +1,58 @@
+"""What the denoiser is told about a slab besides the noisy pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SlabConditions:
+    """Conditions of a batch of B slabs of K slices each, H x W pixels; all tensors on one device.
+
+    Args:
+        known: (B, K, H, W) clean values of the known slices, in the space the stage works in;
+            ignored where ``mask`` is 0.
+        mask: (B, K) 1.0 where the slice is known, 0.0 where it is to be made.
+        offsets_mm: (B, K) slice positions relative to their mean, in mm, rising towards the head.
+        body_mm: (B,) anatomical body position of the slab's centre in mm; NaN where unknown.
+        pixel_mm: (B,) in-plane pixel size of this grid in mm.
+        label: (B,) int64 class; 0 is "none".
+        coarse: (B, K, H, W) the upsampled anatomy; the detail stage only.
+        coarse_noise: (B,) standard deviation of the noise that corrupts ``coarse``; detail stage only.
+    """
+
+    known: Tensor
+    mask: Tensor
+    offsets_mm: Tensor
+    body_mm: Tensor
+    pixel_mm: Tensor
+    label: Tensor
+    coarse: Tensor | None = None
+    coarse_noise: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.mask.shape[0]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> SlabConditions:
+        """Copy all tensors to ``device``."""
+        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def slice(self, start: int, stop: int) -> SlabConditions:
+        """Take slabs ``start`` to ``stop - 1`` of the batch."""
+        return self._map(lambda t: t[start:stop])
+
+    @staticmethod
+    def cat(parts: list[SlabConditions]) -> SlabConditions:
+        """Join batches; all must be of one stage (all with ``coarse`` or all without)."""
+        names = [f.name for f in fields(SlabConditions)]
+        joined = {
+            n: None if getattr(parts[0], n) is None else torch.cat([getattr(p, n) for p in parts]) for n in names
+        }
+        return SlabConditions(**joined)  # type: ignore[arg-type]
+
+    def _map(self, function) -> SlabConditions:  # type: ignore[no-untyped-def]
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return SlabConditions(**{n: None if v is None else function(v) for n, v in values.items()})

@@ -1,0 +1,72 @@
+"""Noise levels, preconditioning and the training loss, in the flow-matching frame.
+
+A noisy slab is ``x_t = (1 - t) x0 + t n`` with n ~ N(0, 1) and t in [0, 1] (rectified flow, Liu et
+al. 2022). With sigma = t / (1 - t) this is EDM's ``x0 + sigma n`` scaled by ``1 - t``, so EDM's
+preconditioning (Karras et al. 2022, table 1) carries over; both frames share one network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from CTDiffusionLogic.denoiser.conditions import SlabConditions
+
+
+class Factors(NamedTuple):
+    """``x0_hat = c_skip * x_t + c_out * F(c_in * x_t)``; each of shape (B, 1, 1, 1)."""
+
+    c_in: Tensor
+    c_skip: Tensor
+    c_out: Tensor
+
+
+def precondition(t: Tensor, sigma_data: float) -> Factors:
+    """EDM's preconditioning at noise level ``t`` (B,): inputs and targets of F have unit variance."""
+    t = t[:, None, None, None]
+    s = 1 - t
+    variance = (s * sigma_data) ** 2 + t**2
+    return Factors(
+        c_in=variance.rsqrt(),
+        c_skip=s * sigma_data**2 / variance,
+        c_out=sigma_data * t * variance.rsqrt(),
+    )
+
+
+class Denoiser(Protocol):
+    """Anything that estimates x0 from a noisy slab."""
+
+    def __call__(self, x_t: Tensor, t: Tensor, conditions: SlabConditions) -> Tensor: ...  # noqa: D102
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlabLoss:
+    """EDM's loss: denoise at a random level, weighted so that F's error counts the same at all levels.
+
+    Args:
+        mean, std: ln(sigma) ~ N(mean, std); sigma = t / (1 - t), so t is logit-normal.
+        sigma_data: Standard deviation of the clean data.
+    """
+
+    mean: float
+    std: float
+    sigma_data: float
+
+    def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw ``count`` noise levels t, stratified over the batch (less variance at the same mean)."""
+        u = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+        z = torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4))
+        return torch.sigmoid(self.mean + self.std * z)[torch.randperm(count, generator=generator)]
+
+    def __call__(self, denoiser: Denoiser, x0: Tensor, noise: Tensor, t: Tensor, conditions: SlabConditions) -> Tensor:
+        """Return the loss of each slab, (B,), averaged over the pixels of its unknown slices."""
+        level = t[:, None, None, None]
+        x_t = (1 - level) * x0 + level * noise
+        estimate = denoiser(x_t, t, conditions)
+        weight = precondition(t, self.sigma_data).c_out ** -2
+        error = (weight * (estimate.float() - x0) ** 2).mean(dim=(2, 3))
+        unknown = 1 - conditions.mask
+        return (error * unknown).sum(1) / unknown.sum(1).clamp(min=1)
