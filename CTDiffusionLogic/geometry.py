@@ -85,4 +85,4 @@ def _triple(name: str, values: Any) -> tuple[float, float, float]:
     triple = tuple(float(v) for v in values)
     if len(triple) != 3 or not np.isfinite(triple).all():
         raise ValueError(f"{name} must be three finite numbers, got {values!r}")
-    return triple  # type: ignore[return-value]
+    return triple

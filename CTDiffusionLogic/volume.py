@@ -42,7 +42,7 @@ class CTVolume:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Slices, rows, columns."""
-        return self.hu.shape  # type: ignore[return-value]
+        return self.hu.shape
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -64,4 +64,7 @@ def to_hu_int16(values: NDArray, *, source: str = "volume") -> NDArray[np.int16]
         if bad:
             raise ValueError(f"{source} has {bad} voxels that are not numbers (NaN or infinite)")
         values = np.rint(values)
-    return np.clip(values, AIR_HU, MAX_HU).astype(np.int16)
+    if values.dtype.itemsize < 2 or values.dtype == np.uint16:  # the limits must fit the type
+        values = values.astype(np.int32)
+    low = AIR_HU if np.issubdtype(values.dtype, np.signedinteger) or np.issubdtype(values.dtype, np.floating) else 0
+    return np.clip(values, low, MAX_HU).astype(np.int16)

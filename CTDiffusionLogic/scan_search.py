@@ -1,0 +1,203 @@
+"""Find CT scans in files and folders, and say of everything else why it was left out."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from CTDiffusionLogic.errors import InputError
+from CTDiffusionLogic.image_files import image_stem, image_suffix, read_image_header
+from CTDiffusionLogic.volume import CTVolume
+from CTDiffusionLogic.volume_io import read_volume
+
+#: Columns an index must have to be one; "id" is used where it is there.
+INDEX_COLUMNS = ("file", "patient", "region")
+
+
+@dataclass(frozen=True)
+class ScanRef:
+    """A scan that was found but not read.
+
+    Args:
+        id: Short name, unique among the scans found together, the same wherever the data folder lies.
+        path: The image file, or the folder of a DICOM series.
+        kind: "dicom", or the suffix of the file (".nii.gz").
+        patient: Whose scan it is, as a pseudonym; scans of one patient share it.
+        label: Region or class from an index, or "".
+        series_uid: SeriesInstanceUID of a DICOM series, or "".
+        shape: Slices, rows, columns, from the headers.
+    """
+
+    id: str
+    path: Path
+    kind: str
+    patient: str
+    label: str = ""
+    series_uid: str = ""
+    shape: tuple[int, int, int] = (0, 0, 0)
+
+    def read(self) -> CTVolume:
+        """Read the scan.
+
+        Raises:
+            InputError: If it cannot be used; the message names the file and what is wrong with it.
+        """
+        volume = read_volume(self.path)
+        return replace(volume, metadata={**volume.metadata, "id": self.id, "patient": self.patient})
+
+
+@dataclass(frozen=True)
+class SkippedScan:
+    """Something that was looked at and left out, and the plain reason."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class ScanSearchResult:
+    """What a search found, what it left out, and the index files that gave patients and labels."""
+
+    found: tuple[ScanRef, ...]
+    skipped: tuple[SkippedScan, ...]
+    index: tuple[Path, ...] = ()
+
+    def require_any(self, paths: Sequence[Path]) -> ScanSearchResult:
+        """Return self.
+
+        Raises:
+            InputError: If no scan was found; the message has the paths and the first reasons.
+        """
+        if self.found:
+            return self
+        places = ", ".join(str(p) for p in paths)
+        reasons = "".join(f" {s.path.name}: {s.reason}" for s in self.skipped[:3])
+        raise InputError(
+            f"No CT scans found in {places}.{reasons}",
+            remedy="Give files or folders of DICOM, NIfTI, NRRD or MHA.",
+        )
+
+
+def find_scans(paths: Sequence[str | Path], *, index: str | Path | None = None) -> ScanSearchResult:
+    """Search files and folders for CT scans, reading headers only.
+
+    Args:
+        paths: Files and folders; folders are searched recursively, links that lead in circles are safe.
+        index: CSV with the columns file (relative to the CSV), patient and region. Without it, an
+            ``INDEX.csv`` in a given folder or one level above is used.
+
+    Returns:
+        Scans in the order of their paths, each once.
+
+    Raises:
+        InputError: If a path does not exist, the index is not one, or nothing was found.
+    """
+    roots = [Path(p) for p in paths]
+    for root in roots:
+        if not root.exists():
+            raise InputError(f"{root} does not exist.", remedy="Check the path.")
+    rows, index_files = _index_rows(roots, Path(index) if index is not None else None)
+    found: list[ScanRef] = []
+    skipped: list[SkippedScan] = []
+    seen: set[Path] = set()
+    for root in roots:
+        for path in _files_below(root):
+            real = path.resolve()
+            if real in seen:
+                continue
+            seen.add(real)
+            if image_suffix(path):
+                try:
+                    shape = read_image_header(path)
+                except InputError as error:
+                    skipped.append(SkippedScan(path, str(error)))
+                    continue
+                found.append(_file_ref(path, root, shape, rows))
+    found = _with_unique_ids(found)
+    return ScanSearchResult(tuple(found), tuple(skipped), index_files).require_any(roots)
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    """All files under ``root`` in the order of their names; hidden ones and loops of links left out."""
+    if root.is_file():
+        yield root
+        return
+    visited: set[Path] = set()
+    for folder, names, files in os.walk(root, followlinks=True):
+        real = Path(folder).resolve()
+        if real in visited:
+            names.clear()
+            continue
+        visited.add(real)
+        names[:] = sorted(n for n in names if not n.startswith("."))
+        yield from (Path(folder) / f for f in sorted(files) if not f.startswith("."))
+
+
+def _file_ref(path: Path, root: Path, shape: tuple[int, int, int], rows: Mapping[Path, Mapping[str, str]]) -> ScanRef:
+    row = rows.get(path.resolve(), {})
+    subject = next((m[0] for part in reversed(path.parts) if (m := re.match(r"sub-[A-Za-z0-9]+", part))), "")
+    return ScanRef(
+        id=row.get("id") or _stable_id(path, root),
+        path=path,
+        kind=image_suffix(path),
+        patient=row.get("patient") or subject or image_stem(path),
+        label=row.get("region", ""),
+        shape=shape,
+    )
+
+
+def _stable_id(path: Path, root: Path, extra: str = "") -> str:
+    """Name of the file and six characters of its place below ``root``: stable when the data are moved."""
+    place = path.relative_to(root).as_posix() if root.is_dir() else path.name
+    return f"{image_stem(path)}-{hashlib.sha256((place + extra).encode()).hexdigest()[:6]}"
+
+
+def _with_unique_ids(found: list[ScanRef]) -> list[ScanRef]:
+    counts: dict[str, int] = {}
+    unique = []
+    for scan in found:
+        counts[scan.id] = counts.get(scan.id, 0) + 1
+        unique.append(scan if counts[scan.id] == 1 else replace(scan, id=f"{scan.id}-{counts[scan.id]}"))
+    return unique
+
+
+def _index_rows(roots: Sequence[Path], index: Path | None) -> tuple[dict[Path, dict[str, str]], tuple[Path, ...]]:
+    """Rows of the index files by the resolved path they speak of, and the files that were used."""
+    if index is not None:
+        return _read_index(index), (index,)
+    rows: dict[Path, dict[str, str]] = {}
+    used: list[Path] = []
+    for root in roots:
+        folder = root if root.is_dir() else root.parent
+        for place in (folder, folder.resolve().parent):
+            candidate = place / "INDEX.csv"
+            if candidate.is_file() and candidate.resolve() not in {u.resolve() for u in used}:
+                try:
+                    rows |= _read_index(candidate)
+                except InputError:
+                    continue  # some other table of that name
+                used.append(candidate)
+    return rows, tuple(used)
+
+
+def _read_index(path: Path) -> dict[Path, dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            columns = table.fieldnames or []
+            rows = list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as an index: {error}.", remedy="Give a CSV file.") from None
+    absent = [c for c in INDEX_COLUMNS if c not in columns]
+    if absent:
+        raise InputError(
+            f"{path} is not an index of scans: it lacks the columns {', '.join(absent)}.",
+            remedy="Give a CSV with the columns file, patient and region.",
+        )
+    folder = path.parent
+    return {(folder / row["file"]).resolve(): {k: v or "" for k, v in row.items() if k} for row in rows if row["file"]}
