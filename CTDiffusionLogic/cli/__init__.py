@@ -1,0 +1,1 @@
+"""The ``ctdiffusion`` command; one file per subcommand."""
