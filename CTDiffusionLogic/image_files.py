@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import numpy as np
 import SimpleITK as sitk
@@ -124,8 +125,8 @@ def write_image_file(volume: CTVolume, path: Path) -> None:
         if volume.metadata.get("synthetic") == "yes":
             image.SetMetaData("ITK_FileNotes", _nifti_note(volume.metadata))
     else:
-        for key, value in sorted(volume.metadata.items()):
-            image.SetMetaData(HEADER_PREFIX + _header_key(key), " ".join(str(value).split()))
+        for key, value in volume.portable_metadata.items():
+            image.SetMetaData(HEADER_PREFIX + _header_key(key), _header_value(value))
     with _quiet_stderr():
         sitk.WriteImage(image, str(path), useCompression=suffix != ".nii")
     if problem := missing_bytes(path):
@@ -177,7 +178,7 @@ def _as_three_dimensional(image: sitk.Image) -> sitk.Image:
 
 def _own_metadata(image: sitk.Image) -> dict[str, str]:
     keys = [k for k in image.GetMetaDataKeys() if k.startswith(HEADER_PREFIX)]
-    metadata = {k.removeprefix(HEADER_PREFIX): image.GetMetaData(k) for k in keys}
+    metadata = {k.removeprefix(HEADER_PREFIX): _from_header_value(image.GetMetaData(k)) for k in keys}
     if image.HasMetaDataKey("descrip") and image.GetMetaData("descrip").startswith("SYNTHETIC CT"):
         metadata["synthetic"] = "yes"
     return metadata
@@ -192,6 +193,17 @@ def _nifti_note(metadata: Mapping[str, str]) -> str:
 def _header_key(key: str) -> str:
     """``key`` without what NRRD and MetaImage headers use as separators."""
     return "".join(c if c.isalnum() or c in "_.-" else "_" for c in key)
+
+
+def _header_value(value: str) -> str:
+    """Plain words as they are; what would break a header line, or be changed by a reader, in quotes and %-escapes."""
+    plain = value.isascii() and value.isprintable() and value == value.strip() and value and "\\" not in value
+    return value if plain and not value.startswith('"') else f'"{quote(value, safe=" :;,=/()")}"'
+
+
+def _from_header_value(text: str) -> str:
+    quoted = len(text) >= 2 and text.startswith('"') and text.endswith('"')
+    return unquote(text[1:-1]) if quoted else text
 
 
 def _itk_reason(error: RuntimeError) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from CTDiffusionLogic.atomic import atomic_file
+from CTDiffusionLogic.dicom_read import read_dicom_file, read_dicom_folder
+from CTDiffusionLogic.dicom_series import DicomSeries
+from CTDiffusionLogic.dicom_write import write_synthetic_dicom
 from CTDiffusionLogic.errors import InputError, UsageError
 from CTDiffusionLogic.image_files import (
     READABLE_SUFFIXES,
@@ -15,41 +19,79 @@ from CTDiffusionLogic.image_files import (
 )
 from CTDiffusionLogic.volume import CTVolume
 
-__all__ = ["READABLE_SUFFIXES", "WRITABLE_SUFFIXES", "read_volume", "write_volume"]
+__all__ = ["READABLE_SUFFIXES", "WRITABLE_SUFFIXES", "output_kind", "read_volume", "write_volume"]
 
 
 def read_volume(path: str | Path, *, require_hu: bool = True) -> CTVolume:
     """Read a CT scan.
 
     Args:
-        path: An image file (.nrrd, .nhdr, .nii, .nii.gz, .mha, .mhd).
-        require_hu: Refuse values that cannot be HU; see :func:`CTDiffusionLogic.image_files.check_hu`.
+        path: An image file (.nrrd, .nhdr, .nii, .nii.gz, .mha, .mhd), or a folder that holds exactly
+            one usable DICOM CT series, or one DICOM file whose series lies beside it.
+        require_hu: Refuse image files whose values cannot be HU; see
+            :func:`CTDiffusionLogic.image_files.check_hu`.
 
     Returns:
         The volume with int16 HU in [-1024, 3071]; padding below is air, float values are rounded.
+        Axes are as in the file; :func:`CTDiffusionLogic.volume.to_standard_axes` turns them.
 
     Raises:
         InputError: If it cannot be used; the message names the file and what is wrong with it.
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path} is a folder.", remedy="Give a file.")
+        return read_dicom_folder(path)
+    if path.is_file() and not image_suffix(path):
+        return read_dicom_file(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist.", remedy="Check the path.")
     return read_image_file(path, require_hu=require_hu)
 
 
-def write_volume(volume: CTVolume, path: str | Path) -> None:
+def output_kind(path: str | Path) -> str:
+    """What :func:`write_volume` makes of ``path``: one of the writable suffixes, or "dicom".
+
+    No suffix, a trailing slash, or an existing folder mean a folder of DICOM files.
+
+    Raises:
+        UsageError: If the suffix is none that can be written.
+    """
+    suffix = image_suffix(Path(path))
+    if Path(path).is_dir() or str(path).endswith(("/", "\\")) or not Path(path).suffix:
+        return "dicom"
+    if suffix in WRITABLE_SUFFIXES:
+        return suffix
+    raise UsageError(
+        f"{path} ends with {Path(path).suffix!r}, which cannot be written.",
+        remedy=f"Use {', '.join(WRITABLE_SUFFIXES)}, or a folder for DICOM.",
+    )
+
+
+def write_volume(
+    volume: CTVolume,
+    path: str | Path,
+    *,
+    reference: DicomSeries | None = None,
+    same_space: bool = False,
+    created: datetime | None = None,
+) -> None:
     """Write ``volume`` in the format of the suffix, whole or not at all; same volume, same bytes.
 
     Args:
-        volume: What to write.
-        path: A file that ends with .nrrd, .nii, .nii.gz or .mha; an existing one is replaced.
+        volume: What to write. NRRD and MHA keep its metadata, NIfTI only that it is synthetic.
+        path: A file that ends with .nrrd, .nii, .nii.gz or .mha (an existing one is replaced), or a
+            folder, new or empty, for synthetic DICOM.
+        reference: DICOM only; see :func:`CTDiffusionLogic.dicom_write.write_synthetic_dicom`.
+        same_space: DICOM only, as ``reference``.
+        created: DICOM only, as ``reference``.
 
     Raises:
-        UsageError: If the suffix is not one of these.
+        UsageError: If the suffix is none of these.
         OutputError: If it cannot be written (disk full, no permission); nothing is left behind.
     """
-    path = Path(path)
-    if image_suffix(path) not in WRITABLE_SUFFIXES:
-        raise UsageError(f"{path} has a suffix that cannot be written.", remedy=f"Use {', '.join(WRITABLE_SUFFIXES)}.")
-    with atomic_file(path) as temporary:
+    kind = output_kind(path)
+    if kind == "dicom":
+        write_synthetic_dicom(volume, Path(path), reference=reference, same_space=same_space, created=created)
+        return
+    with atomic_file(Path(path)) as temporary:
         write_image_file(volume, temporary)
