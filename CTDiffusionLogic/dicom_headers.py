@@ -13,6 +13,8 @@ import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+#: Suffixes that promise DICOM; other names are looked into.
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 #: Image planes whose axis vectors differ by less than this are parallel.
 ORIENTATION_TOLERANCE = 1e-3
 
@@ -84,7 +86,7 @@ def read_headers(path: Path) -> list[SliceHeader]:
     Raises:
         NotAnImage: If there are none.
     """
-    named_dicom = path.suffix.lower() in (".dcm", ".dicom", ".ima")
+    named_dicom = path.suffix.lower() in DICOM_SUFFIXES
     if not is_dicom(path) and not named_dicom:
         raise NotAnImage("")
     try:

@@ -7,9 +7,12 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from CTDiffusionLogic.dicom_headers import DICOM_SUFFIXES, is_dicom
+from CTDiffusionLogic.dicom_read import read_series
+from CTDiffusionLogic.dicom_series import DicomSeries, find_series
 from CTDiffusionLogic.errors import InputError
 from CTDiffusionLogic.image_files import image_stem, image_suffix, read_image_header
 from CTDiffusionLogic.volume import CTVolume
@@ -31,6 +34,7 @@ class ScanRef:
         label: Region or class from an index, or "".
         series_uid: SeriesInstanceUID of a DICOM series, or "".
         shape: Slices, rows, columns, from the headers.
+        files: The files of a DICOM series, relative to ``path``.
     """
 
     id: str
@@ -40,6 +44,7 @@ class ScanRef:
     label: str = ""
     series_uid: str = ""
     shape: tuple[int, int, int] = (0, 0, 0)
+    files: tuple[str, ...] = field(default=(), repr=False)
 
     def read(self) -> CTVolume:
         """Read the scan.
@@ -47,8 +52,14 @@ class ScanRef:
         Raises:
             InputError: If it cannot be used; the message names the file and what is wrong with it.
         """
-        volume = read_volume(self.path)
+        volume = read_series(self._series()) if self.files else read_volume(self.path)
         return replace(volume, metadata={**volume.metadata, "id": self.id, "patient": self.patient})
+
+    def _series(self) -> DicomSeries:
+        search = find_series([self.path / name for name in self.files])
+        if not search.series:
+            raise InputError(f"{self.path} has lost its DICOM files since it was found.", remedy="Search again.")
+        return search.series[0]
 
 
 @dataclass(frozen=True)
@@ -103,8 +114,13 @@ def find_scans(paths: Sequence[str | Path], *, index: str | Path | None = None) 
             raise InputError(f"{root} does not exist.", remedy="Check the path.")
     rows, index_files = _index_rows(roots, Path(index) if index is not None else None)
     found: list[ScanRef] = []
-    skipped: list[SkippedScan] = []
+    skipped = [
+        SkippedScan(path, f"is named in {row['index']} but does not exist")
+        for path, row in rows.items()
+        if not path.exists() and any(path.is_relative_to(root.resolve()) for root in roots)
+    ]
     seen: set[Path] = set()
+    dicom: list[Path] = []
     for root in roots:
         for path in _files_below(root):
             real = path.resolve()
@@ -113,12 +129,18 @@ def find_scans(paths: Sequence[str | Path], *, index: str | Path | None = None) 
             seen.add(real)
             if image_suffix(path):
                 try:
-                    shape = read_image_header(path)
+                    found.append(_file_ref(path, root, read_image_header(path), rows))
                 except InputError as error:
-                    skipped.append(SkippedScan(path, str(error)))
-                    continue
-                found.append(_file_ref(path, root, shape, rows))
-    found = _with_unique_ids(found)
+                    skipped.append(SkippedScan(path, error.message.removeprefix(f"{path} ")))
+            elif path.suffix.lower() in DICOM_SUFFIXES or is_dicom(path):
+                dicom.append(path)
+            elif path == root:
+                skipped.append(SkippedScan(path, "is neither an image file nor DICOM"))
+    search = find_series(dicom)
+    skipped += [SkippedScan(path, reason) for path, reason in search.rejected]
+    skipped += [SkippedScan(s.folder, f"the {s} {s.problem}.") for s in search.series if s.problem]
+    found += [_series_ref(s, roots, rows) for s in search.usable]
+    found = _with_unique_ids(sorted(found, key=lambda scan: str(scan.path)))
     return ScanSearchResult(tuple(found), tuple(skipped), index_files).require_any(roots)
 
 
@@ -151,9 +173,26 @@ def _file_ref(path: Path, root: Path, shape: tuple[int, int, int], rows: Mapping
     )
 
 
+def _series_ref(series: DicomSeries, roots: Sequence[Path], rows: Mapping[Path, Mapping[str, str]]) -> ScanRef:
+    folder = series.folder
+    real = folder.resolve()
+    row = next((rows[place] for place in (real, *real.parents) if place in rows), {})
+    root = next((r for r in roots if folder.is_relative_to(r)), folder)
+    return ScanRef(
+        id=row.get("id") or _stable_id(folder, root, f"{series.uid} {series.shape}"),
+        path=folder,
+        kind="dicom",
+        patient=row.get("patient") or series.patient,
+        label=row.get("region", ""),
+        series_uid=series.uid,
+        shape=series.shape,
+        files=tuple(dict.fromkeys(s.path.relative_to(folder).as_posix() for s in series.slices)),
+    )
+
+
 def _stable_id(path: Path, root: Path, extra: str = "") -> str:
     """Name of the file and six characters of its place below ``root``: stable when the data are moved."""
-    place = path.relative_to(root).as_posix() if root.is_dir() else path.name
+    place = path.relative_to(root).as_posix() if path != root and path.is_relative_to(root) else path.name
     return f"{image_stem(path)}-{hashlib.sha256((place + extra).encode()).hexdigest()[:6]}"
 
 
@@ -200,4 +239,8 @@ def _read_index(path: Path) -> dict[Path, dict[str, str]]:
             remedy="Give a CSV with the columns file, patient and region.",
         )
     folder = path.parent
-    return {(folder / row["file"]).resolve(): {k: v or "" for k, v in row.items() if k} for row in rows if row["file"]}
+    return {
+        (folder / row["file"]).resolve(): {"index": path.name, **{k: v or "" for k, v in row.items() if k}}
+        for row in rows
+        if row["file"]
+    }
