@@ -1,0 +1,56 @@
+# make demo [REAL=path]   generate a synthetic CT, put it beside a real scan in a Slicer scene, save both to demo/
+# make test [ARGS=...]    all tests            make lint    formatting, lint, types
+# make clean              remove what the above made, except .venv;  make distclean removes .venv too
+#
+# Needs git, make and Python 3.11, 3.12 or 3.13; everything else is installed into .venv on the first call.
+# The demo uses a CPU build of PyTorch where pip offers one; see CONTRIBUTING.md for how to choose another.
+
+VENV ?= .venv
+EXTRAS := train,evaluate,slicer,dev
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --retries 10 --timeout 120 --disable-pip-version-check
+CONSTRAINTS := Testing/constraints.txt
+INSTALLED := $(VENV)/.installed
+
+# The first Python of the right age that can make a virtual environment; override with make PYTHON=/path/to/python.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 /usr/bin/python3; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& { echo "$$p"; break; }; done)
+
+.PHONY: demo test lint format install clean distclean
+.DELETE_ON_ERROR:
+
+demo: $(INSTALLED)
+	$(PY) Testing/demo/make_demo.py --out demo $(if $(REAL),--real "$(REAL)")
+
+test: $(INSTALLED)
+	$(PY) -m pytest $(ARGS)
+
+lint: $(INSTALLED)
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: $(INSTALLED)
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+install: $(INSTALLED)
+
+# torch comes first and alone: it is the largest part, and if it fails the reason stands at the end of the output.
+# A second attempt follows a failed one: half of all failures are the network's.
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+	@test -n "$(PYTHON)" || { echo "Needs Python 3.11, 3.12 or 3.13 with venv (Debian: apt install python3-venv)." >&2; exit 1; }
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip || $(PIP) install --quiet --upgrade pip
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) torch || $(PIP) install --constraint $(CONSTRAINTS) torch
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]' \
+	|| $(PIP) install --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
+	@touch $@
+
+clean:
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
