@@ -1,6 +1,7 @@
 """The model file: one safetensors file with both denoisers in half precision and a card in its header.
 
-Layout: the tensors ``anatomy.<parameter>`` and ``detail.<parameter>``; in the header's metadata ``format``,
+Layout: the tensors ``anatomy.<parameter>``, ``detail.<parameter>`` and, if the model was trained with one,
+``body.<parameter>`` of the network that tells positions along the body; in the header's metadata ``format``,
 ``format_version``, ``card`` (JSON text) and ``content_sha256``, a digest of card and tensors that also
 serves as the model's identity in the provenance of volumes. It finds damage and edits; it is no signature.
 
@@ -30,6 +31,9 @@ FORMAT = "ctdiffusion-model"
 #: Raised when older readers can no longer read what is written. 1: the first.
 FORMAT_VERSION = 1
 STAGES = ("anatomy", "detail")
+PARTS = (*STAGES, "body")
+#: What tensors may begin with: the stages, and the network that names body positions.
+PARTS = (*STAGES, "body")
 
 #: Larger ones are not models of this project; refused before any memory is taken for them.
 MAX_HEADER_BYTES = 16 * 2**20
@@ -73,7 +77,7 @@ def save_model(path: Path | str, tensors: Mapping[str, torch.Tensor], card: Mapp
 
     Args:
         path: Usually ends in ``.safetensors``; an existing file is replaced.
-        tensors: Weights by name, all beginning with "anatomy." or "detail.". Floating ones are stored as float16.
+        tensors: Weights by name, all beginning with a name in PARTS and a dot. Floating ones are stored as float16.
         card: Must be expressible in JSON (no NaN) and have "stages" with a configuration for each stage.
 
     Returns:
@@ -273,8 +277,8 @@ def _check_stages(card: Any, *, source: str) -> None:
 def _storable(name: str, tensor: torch.Tensor) -> torch.Tensor:
     import torch
 
-    if not name.startswith(tuple(f"{stage}." for stage in STAGES)):
-        raise ValueError(f"tensor names begin with {' or '.join(STAGES)} and a dot, got {name!r}")
+    if not name.startswith(tuple(f"{part}." for part in PARTS)):
+        raise ValueError(f"tensor names begin with {', '.join(PARTS)} and a dot, got {name!r}")
     tensor = tensor.detach().to("cpu")
     if tensor.is_floating_point():
         tensor = tensor.to(torch.float16)
