@@ -48,9 +48,8 @@ class SlabConditions:
     def cat(parts: list[SlabConditions]) -> SlabConditions:
         """Join batches; all must be of one stage (all with ``coarse`` or all without)."""
         names = [f.name for f in fields(SlabConditions)]
-        joined = {
-            n: None if getattr(parts[0], n) is None else torch.cat([getattr(p, n) for p in parts]) for n in names
-        }
+        absent = {n for n in names if getattr(parts[0], n) is None}
+        joined = {n: torch.cat([getattr(p, n) for p in parts]) for n in names if n not in absent}
         return SlabConditions(**joined)  # type: ignore[arg-type]
 
     def _map(self, function) -> SlabConditions:  # type: ignore[no-untyped-def]

@@ -1,0 +1,1 @@
+"""Training: options, the loop, checkpoints, and what it leaves in the run folder."""

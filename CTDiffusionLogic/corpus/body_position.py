@@ -1,0 +1,101 @@
+"""Where along the body a slice lies, learnt from the scans themselves.
+
+Scans cover different extents, so an index into the scan means nothing. A small network looks at one
+slice and names a position; it is trained only on pairs of slices of one scan, whose distance in mm
+is known (after Yan et al. 2018, "Unsupervised body part regression via spatially self-ordering
+convolutional neural networks", with the true distance in place of equidistance). Slices that look
+alike in different patients get the same position: a common anatomical axis in mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: The network works in units of 100 mm.
+UNIT_MM = 100.0
+#: Slices are averaged down to this many pixels per side.
+BODY_GRID = 32
+
+
+class BodyPositionNet(nn.Module):
+    """Position of each slice: (N, 32, 32) intensities and (N,) pixel sizes in mm -> (N,) in units of 100 mm."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for depth in range(3):
+            out = width * min(2**depth, 4)
+            layers += [nn.Conv2d(channels, out, 3, stride=2, padding=1), nn.GroupNorm(4, out), nn.SiLU()]
+            channels = out
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(channels, 1)
+
+    def forward(self, slices: Tensor, pixel_mm: Tensor) -> Tensor:
+        """See the class."""
+        scale = (pixel_mm.log2() - 2.0)[:, None, None].expand_as(slices)
+        rows = torch.linspace(-1, 1, slices.shape[1], device=slices.device)[:, None].expand_as(slices)
+        return self.head(self.features(torch.stack([slices, scale, rows], dim=1)).mean(dim=(2, 3)))[:, 0]
+
+
+def fit_body_position(
+    scans: Sequence[tuple[NDArray[np.float32], float, float]], *, seed: int = 0, steps: int = 500, batch: int = 48
+) -> BodyPositionNet:
+    """Train a position network.
+
+    Args:
+        scans: For each training scan: slices (n, 32, 32) as intensities, their gap in mm, the pixel size in mm.
+        seed: Of initialisation and batches.
+        steps: Optimiser steps; 500 of 48 pairs take about 15 seconds on two cores.
+        batch: Pairs per step.
+    """
+    generator = np.random.default_rng(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = BodyPositionNet()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
+    extent = np.array([len(s) * gap for s, gap, _ in scans])
+    chance = np.sqrt(extent) / np.sqrt(extent).sum()
+    for _ in range(steps):
+        images, pixels, distance = [], [], []
+        for index in generator.choice(len(scans), size=batch, p=chance):
+            slices, gap, pixel = scans[index]
+            a, b = generator.integers(len(slices), size=2)
+            zoom = generator.uniform(0.9, 1.1)
+            images += [_jitter(slices[a], generator), _jitter(slices[b], generator)]
+            pixels += [pixel * zoom, pixel * zoom]
+            distance.append((b - a) * gap / UNIT_MM)
+        position = net(torch.from_numpy(np.stack(images)), torch.tensor(pixels, dtype=torch.float32)).view(-1, 2)
+        loss = functional.smooth_l1_loss(
+            position[:, 1] - position[:, 0], torch.tensor(distance, dtype=torch.float32), beta=0.1
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return net.eval()
+
+
+@torch.no_grad()
+def scan_position_mm(net: BodyPositionNet, slices: NDArray[np.float32], gap_mm: float, pixel_mm: float) -> float:
+    """Anatomical position (mm) of the first of ``slices``: the median vote of all, given their true distances."""
+    position = net(torch.from_numpy(np.ascontiguousarray(slices)), torch.full((len(slices),), pixel_mm))
+    return float(np.median(position.double().numpy() * UNIT_MM - np.arange(len(slices)) * gap_mm))
+
+
+def _jitter(image: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+    """Shift by up to two pixels, so that the network reads anatomy and not the place of the table."""
+    rows, columns = generator.integers(-2, 3, size=2)
+    shifted = np.full_like(image, -1.0)
+    size = image.shape[0]
+    shifted[max(rows, 0) : size + min(rows, 0), max(columns, 0) : size + min(columns, 0)] = image[
+        max(-rows, 0) : size + min(-rows, 0), max(-columns, 0) : size + min(-columns, 0)
+    ]
+    return shifted

@@ -1,0 +1,136 @@
+"""The plan of a training: everything the data decided, in one readable file (after nnU-Net's fingerprint and plan)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from CTDiffusionLogic.atomic import atomic_file
+from CTDiffusionLogic.errors import InputError
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanPlan:
+    """One usable scan on the model's grid.
+
+    Args:
+        id: Unique name; the cached slices are ``<id>.npy``.
+        patient: Pseudonym; a patient is never in both splits.
+        label: Class index, 0 for none.
+        split: "train" or "held-out".
+        slices: Number of slices.
+        gap_mm: Distance of slices.
+        pixel_mm: Pixel size on the grid.
+        native_pixel_mm: Pixel size as acquired; scans much coarser than the grid teach no detail.
+        body_rows, body_columns: Bounding box of the body in grid pixels, (first, last + 1).
+        body_mm: Anatomical body position of the first slice; NaN until it is known.
+        source: Where the scan was read from.
+        stamp: Size and time of the source, to notice that it changed.
+    """
+
+    id: str
+    patient: str
+    label: int
+    split: str
+    slices: int
+    gap_mm: float
+    pixel_mm: float
+    native_pixel_mm: float
+    body_rows: tuple[int, int]
+    body_columns: tuple[int, int]
+    body_mm: float
+    source: str
+    stamp: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusPlan:
+    """What training obeys and the model's card repeats; see the fields of :class:`ScanPlan` for scans."""
+
+    image_size: int
+    anatomy_size: int
+    fov_mm: float
+    anatomy_gap_mm: float
+    max_gap_mm: float
+    labels: tuple[str, ...]
+    sigma_data: dict[str, float]
+    residual_scale: float
+    scans: tuple[ScanPlan, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+    @property
+    def train(self) -> list[ScanPlan]:
+        """Scans to learn from."""
+        return [s for s in self.scans if s.split == "train"]
+
+    @property
+    def held_out(self) -> list[ScanPlan]:
+        """Scans of patients the model never sees."""
+        return [s for s in self.scans if s.split != "train"]
+
+    @property
+    def body_range_mm(self) -> tuple[float, float]:
+        """Lowest and highest anatomical body position of the training slices, mm."""
+        ends = [(s.body_mm, s.body_mm + (s.slices - 1) * s.gap_mm) for s in self.train]
+        return min(e[0] for e in ends), max(e[1] for e in ends)
+
+    def card(self) -> dict[str, Any]:
+        """Return what a model file must know about its grid and range (no names of files or patients)."""
+        low, high = self.body_range_mm
+        gaps = sorted(s.gap_mm for s in self.train)
+        return {
+            "image_size": self.image_size,
+            "anatomy_size": self.anatomy_size,
+            "fov_mm": self.fov_mm,
+            "pixel_mm": self.fov_mm / self.image_size,
+            "pixel_mm_range": [min(s.pixel_mm for s in self.train), max(s.pixel_mm for s in self.train)],
+            "anatomy_gap_mm": self.anatomy_gap_mm,
+            "max_gap_mm": self.max_gap_mm,
+            "spacing_mm_range": [gaps[0], 8.0],
+            "body_mm_range": [low, high],
+            "body_mm_coverage": coverage(self.train, low, high),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the plan as readable JSON, atomically."""
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps({"version": PLAN_VERSION, **asdict(self)}, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> CorpusPlan:
+        """Read a plan; raises :class:`InputError` when it is missing, broken or of another version."""
+        remedy = "Start the training anew with another --run folder."
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.pop("version") != PLAN_VERSION:
+                raise InputError(f"{path} was written by another version of CTDiffusion.", remedy=remedy)
+            scans = tuple(
+                ScanPlan(**{**s, "body_rows": tuple(s["body_rows"]), "body_columns": tuple(s["body_columns"])})
+                for s in values.pop("scans")
+            )
+            skipped = tuple((str(a), str(b)) for a, b in values.pop("skipped"))
+            return cls(**{**values, "labels": tuple(values["labels"])}, scans=scans, skipped=skipped)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} cannot be read as a training plan ({error}).", remedy=remedy) from error
+
+    def with_body_positions(self, body_mm: Sequence[float]) -> CorpusPlan:
+        """Return the plan with the anatomical position of each scan's first slice filled in."""
+        scans = tuple(replace(s, body_mm=b) for s, b in zip(self.scans, body_mm, strict=True))
+        return replace(self, scans=scans)
+
+
+def coverage(scans: Sequence[ScanPlan], low: float, high: float, *, bins: int = 20) -> list[int]:
+    """Count the patients seen in each of ``bins`` equal parts of the body range: where the model knows much."""
+    width = (high - low) / bins
+    seen: list[set[str]] = [set() for _ in range(bins)]
+    for scan in scans:
+        first = int((scan.body_mm - low) / width)
+        last = int((scan.body_mm + (scan.slices - 1) * scan.gap_mm - low) / width)
+        for part in range(max(first, 0), min(last, bins - 1) + 1):
+            seen[part].add(scan.patient)
+    return [len(s) for s in seen]

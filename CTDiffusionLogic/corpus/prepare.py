@@ -1,0 +1,237 @@
+"""From raw scans to a plan and cached slices: fingerprint, field of view, split, cache, body positions.
+
+Each scan is read twice, one at a time: once to learn its size, once to put it on the grid that all
+sizes together decide. Memory holds one scan, whatever their number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from CTDiffusionLogic.atomic import atomic_file
+from CTDiffusionLogic.corpus.body_position import (
+    BODY_GRID,
+    UNIT_MM,
+    BodyPositionNet,
+    fit_body_position,
+    scan_position_mm,
+)
+from CTDiffusionLogic.corpus.plan import CorpusPlan, ScanPlan
+from CTDiffusionLogic.corpus.resample import BodyBox, GridSlices, find_body, orient, to_grid
+from CTDiffusionLogic.corpus.split import held_out_patients
+from CTDiffusionLogic.denoiser.coarse import downsample, interpolate_along_z, upsample
+from CTDiffusionLogic.denoiser.intensity import hu_to_intensity
+from CTDiffusionLogic.errors import CTDiffusionError, InputError
+from CTDiffusionLogic.scan_search import ScanRef, SkippedScan
+from CTDiffusionLogic.volume import CTVolume
+
+#: Largest field of view a plan chooses, mm: a torso with its arms up fits, a table's ends need not.
+MAX_FOV_MM = 512.0
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """How a corpus is prepared.
+
+    Args:
+        image_size: Pixels per side of the final images.
+        anatomy_size: Pixels per side of the anatomy stage.
+        slices: K, the slices of a slab; shorter scans cannot be used.
+        anatomy_gap_mm: Slices of the anatomy stage are about this far apart.
+        max_gap_mm: Widest gap the model must bridge.
+        hold_out: Patients to hold out; empty: a tenth, chosen by ``seed``.
+        use_labels: Whether the index's regions become classes.
+        seed: Of the split and the body position network.
+    """
+
+    image_size: int = 256
+    anatomy_size: int = 64
+    slices: int = 8
+    anatomy_gap_mm: float = 6.0
+    max_gap_mm: float = 36.0
+    hold_out: tuple[str, ...] = ()
+    use_labels: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What one scan's first reading tells."""
+
+    body: BodyBox
+    fov_mm: float
+    slices: int
+    gap_mm: float
+
+
+@dataclass(frozen=True)
+class PreparedCorpus:
+    """A plan, the folder of its cached slices and the network that names body positions."""
+
+    plan: CorpusPlan
+    cache: Path
+    body_net: BodyPositionNet
+
+
+def fingerprint(oriented: CTVolume) -> Fingerprint:
+    """Measure an oriented scan."""
+    slices, rows, columns = oriented.shape
+    dx, dy, dz = oriented.spacing
+    return Fingerprint(find_body(oriented), max(rows * dy, columns * dx), slices, dz)
+
+
+def choose_fov_mm(fingerprints: Sequence[Fingerprint]) -> float:
+    """Field of view that holds the widest body, rounded up to 16 mm."""
+    widths = [min(f.body.side, f.fov_mm) for f in fingerprints]
+    return min(MAX_FOV_MM, 16.0 * math.ceil(max(widths) / 16.0))
+
+
+def prepare(
+    scans: Sequence[ScanRef],
+    skipped: Sequence[SkippedScan],
+    run: Path,
+    options: PrepareOptions,
+    *,
+    on_progress: Progress | None = None,
+) -> PreparedCorpus:
+    """Read the scans, write ``run/plan.json`` and ``run/cache/``.
+
+    Raises:
+        InputError: If no scan can be used; the message has the reasons.
+        OutputError: If the run folder cannot be written.
+    """
+    report = on_progress or _ignore
+    left_out = [(str(s.path), s.reason) for s in skipped]
+    usable: list[tuple[ScanRef, Fingerprint]] = []
+    for number, scan in enumerate(scans):
+        report(number, 2 * len(scans), f"measuring {scan.id}")
+        try:
+            seen = fingerprint(orient(scan.read()))
+            _require_slices(seen, options.slices)
+            usable.append((scan, seen))
+        except CTDiffusionError as error:
+            left_out.append((str(scan.path), error.message))
+    if not usable:
+        raise InputError(
+            "None of the scans can be used. " + " ".join(f"{Path(p).name}: {why}" for p, why in left_out[:5]),
+            remedy="Give CT scans of at least 8 slices.",
+        )
+    fov_mm = choose_fov_mm([f for _, f in usable])
+    held_out = held_out_patients([s.patient for s, _ in usable], named=options.hold_out, seed=options.seed)
+    labels = tuple(sorted({s.label for s, _ in usable if s.label})) if options.use_labels else ()
+    cache = run / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    planned: list[ScanPlan] = []
+    for number, (scan, seen) in enumerate(usable):
+        report(len(scans) + number, 2 * len(scans), f"resampling {scan.id}")
+        oriented = orient(scan.read())
+        grid = to_grid(oriented, size=options.image_size, fov_mm=fov_mm, body=seen.body)
+        with atomic_file(cache / f"{scan.id}.npy") as temporary:
+            np.save(temporary, grid.hu)
+        label = 1 + labels.index(scan.label) if scan.label in labels else 0
+        split = "held-out" if scan.patient in held_out else "train"
+        planned.append(_scan_plan(scan, oriented, grid, label=label, split=split))
+    plan = CorpusPlan(
+        image_size=options.image_size,
+        anatomy_size=options.anatomy_size,
+        fov_mm=fov_mm,
+        anatomy_gap_mm=options.anatomy_gap_mm,
+        max_gap_mm=options.max_gap_mm,
+        labels=labels,
+        sigma_data={},
+        residual_scale=1.0,
+        scans=tuple(planned),
+        skipped=tuple(left_out),
+    )
+    report(2 * len(scans), 2 * len(scans), "learning body positions")
+    plan, body_net = _place_along_body(plan, cache, seed=options.seed)
+    plan = _measure_statistics(plan, cache)
+    plan.save(run / "plan.json")
+    return PreparedCorpus(plan, cache, body_net)
+
+
+def coarse_slices(hu: NDArray[np.int16], size: int) -> NDArray[np.float32]:
+    """Average HU slices (n, H, W) down to (n, size, size) intensities, a few at a time."""
+    parts = [
+        downsample(torch.from_numpy(hu_to_intensity(hu[i : i + 16])), (size, size)).numpy()
+        for i in range(0, len(hu), 16)
+    ]
+    return np.concatenate(parts)
+
+
+def _ignore(_done: int, _total: int, _phase: str) -> None:
+    """Take a report of progress and do nothing."""
+
+
+def _require_slices(seen: Fingerprint, slices: int) -> None:
+    if seen.slices < slices:
+        raise InputError(f"has {seen.slices} slices; at least {slices} are needed.")
+
+
+def _scan_plan(scan: ScanRef, oriented: CTVolume, grid: GridSlices, *, label: int, split: str) -> ScanPlan:
+    # The body box again, on the grid: where patches are worth drawing from.
+    body = np.flatnonzero((grid.hu[:, ::4, ::4] > -300).mean(axis=(0, 2)) > 0.02) * 4
+    across = np.flatnonzero((grid.hu[:, ::4, ::4] > -300).mean(axis=(0, 1)) > 0.02) * 4
+    size = grid.hu.shape[1]
+    rows = (int(body[0]), int(body[-1]) + 4) if len(body) else (0, size)
+    columns = (int(across[0]), int(across[-1]) + 4) if len(across) else (0, size)
+    return ScanPlan(
+        id=scan.id,
+        patient=scan.patient,
+        label=label,
+        split=split,
+        slices=len(grid.hu),
+        gap_mm=grid.gap_mm,
+        pixel_mm=grid.pixel_mm,
+        native_pixel_mm=oriented.spacing[0],
+        body_rows=rows,
+        body_columns=columns,
+        body_mm=math.nan,
+        source=str(scan.path),
+    )
+
+
+def _place_along_body(plan: CorpusPlan, cache: Path, *, seed: int) -> tuple[CorpusPlan, BodyPositionNet]:
+    """Fit the position network on the training scans and place every scan; the lowest training slice is at 0."""
+    coarse = [coarse_slices(np.load(cache / f"{s.id}.npy", mmap_mode="r"), BODY_GRID) for s in plan.scans]
+    pixel = [s.pixel_mm * plan.image_size / BODY_GRID for s in plan.scans]
+    learn = [(c, s.gap_mm, p) for c, s, p in zip(coarse, plan.scans, pixel, strict=True) if s.split == "train"]
+    net = fit_body_position(learn, seed=seed)
+    placed = [scan_position_mm(net, c, s.gap_mm, p) for c, s, p in zip(coarse, plan.scans, pixel, strict=True)]
+    lowest = min(b for b, s in zip(placed, plan.scans, strict=True) if s.split == "train")
+    with torch.no_grad():
+        net.head.bias.sub_(lowest / UNIT_MM)
+    return plan.with_body_positions([b - lowest for b in placed]), net
+
+
+def _measure_statistics(plan: CorpusPlan, cache: Path) -> CorpusPlan:
+    """Standard deviations the preconditioning needs, from some slices of every training scan."""
+    anatomy, residual = [], []
+    for scan in plan.train:
+        hu = np.load(cache / f"{scan.id}.npy", mmap_mode="r")
+        slices = torch.from_numpy(hu_to_intensity(hu[:: max(1, len(hu) // 16)]))
+        coarse = downsample(slices, (plan.anatomy_size, plan.anatomy_size))
+        anatomy.append(float(coarse.var()))
+        every = max(1, round(plan.anatomy_gap_mm / scan.gap_mm))
+        block = torch.from_numpy(hu_to_intensity(hu[: min(len(hu), 3 * every + 1)]))
+        positions = torch.arange(0, len(block), every, dtype=torch.float32)
+        small = downsample(block, (plan.anatomy_size, plan.anatomy_size))
+        between = interpolate_along_z(small[::every], positions, torch.arange(len(block), dtype=torch.float32))
+        rest = block - upsample(between, (plan.image_size, plan.image_size))
+        rows, columns = slice(*scan.body_rows), slice(*scan.body_columns)
+        residual.append(float(rest[:, rows, columns].var()))
+    scale = math.sqrt(float(np.mean(residual))) / 0.5
+    return replace(
+        plan,
+        sigma_data={"anatomy": math.sqrt(float(np.mean(anatomy))), "detail": 0.5},
+        residual_scale=max(scale, 1e-3),
+    )

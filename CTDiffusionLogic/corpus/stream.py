@@ -1,0 +1,119 @@
+"""Batches for the trainer, made ahead of time by a few threads.
+
+Batch number n depends on the seed and n alone: a resumed training sees what an uninterrupted one
+would have seen, and several processes share the work by taking different numbers. Threads suffice
+(numpy and torch release the interpreter) and, unlike worker processes, start everywhere alike.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from CTDiffusionLogic.corpus.plan import CorpusPlan, ScanPlan
+from CTDiffusionLogic.corpus.slabs import Slab, anatomy_slab, detail_slab
+from CTDiffusionLogic.denoiser.conditions import SlabConditions
+
+#: Scans whose pixels are coarser than the grid's by more than this teach no detail.
+DETAIL_MAX_COARSENESS = 1.3
+_STAGE_NUMBER = {"anatomy": 1, "detail": 2}
+
+
+class SlabStream:
+    """Training slabs of one stage.
+
+    Args:
+        plan: The corpus plan.
+        cache: Folder of the cached slices; they are memory-mapped.
+        stage: "anatomy" or "detail".
+        batch: Slabs per batch.
+        slices: K.
+        patch: Pixels per side of a detail patch.
+        seed: Of everything drawn here.
+        label_dropout: Share of slabs whose class and body position are hidden, each.
+        split: "train" or "held-out".
+    """
+
+    def __init__(
+        self,
+        plan: CorpusPlan,
+        cache: Path,
+        *,
+        stage: Literal["anatomy", "detail"],
+        batch: int,
+        slices: int,
+        patch: int = 64,
+        seed: int = 0,
+        label_dropout: float = 0.1,
+        split: Literal["train", "held-out"] = "train",
+    ) -> None:
+        self.plan, self.cache, self.stage = plan, cache, stage
+        self.batch_size, self.slices, self.patch, self.seed = batch, slices, patch, seed
+        self.label_dropout = label_dropout
+        scans = plan.train if split == "train" else plan.held_out
+        if stage == "detail":
+            grid_mm = plan.fov_mm / plan.image_size
+            fine = [s for s in scans if s.native_pixel_mm <= DETAIL_MAX_COARSENESS * max(grid_mm, s.pixel_mm)]
+            scans = fine or scans  # a corpus of coarse scans only: better their detail than none
+        self.scans = scans
+        extent = np.array([s.slices * s.gap_mm for s in scans])
+        self.chance = np.sqrt(extent) / np.sqrt(extent).sum()
+        self._split_number = 0 if split == "train" else 1
+
+    def batch(self, number: int) -> tuple[Tensor, SlabConditions]:
+        """Make batch ``number``: clean slabs (B, K, H, W) and their conditions, on the CPU."""
+        rng = np.random.default_rng([self.seed, _STAGE_NUMBER[self.stage], self._split_number, number])
+        chosen = rng.choice(len(self.scans), size=self.batch_size, p=self.chance)
+        slabs = [self._slab(self.scans[i], rng) for i in chosen]
+        hidden = rng.random((2, len(slabs))) < self.label_dropout
+        return _collate(slabs, hide_body=hidden[0], hide_label=hidden[1])
+
+    def batches(
+        self, numbers: Iterator[int], *, threads: int = 1, ahead: int = 4
+    ) -> Generator[tuple[Tensor, SlabConditions], None, None]:
+        """Yield the batches with these numbers in order, up to ``ahead`` of them made in advance."""
+        with ThreadPoolExecutor(threads, thread_name_prefix=f"slabs-{self.stage}") as pool:
+            waiting: deque[Future] = deque()
+            try:
+                for number in numbers:
+                    waiting.append(pool.submit(self.batch, number))
+                    if len(waiting) > ahead:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _slab(self, scan: ScanPlan, rng: np.random.Generator) -> Slab:
+        hu: NDArray[np.int16] = np.load(self.cache / f"{scan.id}.npy", mmap_mode="r")
+        if self.stage == "anatomy":
+            return anatomy_slab(hu, scan, self.plan, rng, slices=self.slices)
+        return detail_slab(hu, scan, self.plan, rng, slices=self.slices, patch=self.patch)
+
+
+def _collate(slabs: list[Slab], *, hide_body: NDArray[np.bool_], hide_label: NDArray[np.bool_]) -> tuple:
+    def column(values: list[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32)
+
+    x0 = torch.from_numpy(np.stack([s.x0 for s in slabs]))
+    has_coarse = slabs[0].coarse is not None
+    conditions = SlabConditions(
+        known=torch.from_numpy(np.stack([s.known for s in slabs])),
+        mask=torch.from_numpy(np.stack([s.mask for s in slabs])),
+        offsets_mm=torch.from_numpy(np.stack([s.offsets_mm for s in slabs])),
+        body_mm=torch.where(torch.from_numpy(hide_body), torch.nan, column([s.body_mm for s in slabs])),
+        pixel_mm=column([s.pixel_mm for s in slabs]),
+        label=torch.tensor([0 if h else s.label for s, h in zip(slabs, hide_label, strict=True)]),
+        coarse=torch.from_numpy(np.stack([s.coarse for s in slabs if s.coarse is not None])) if has_coarse else None,
+        coarse_noise=column([s.coarse_noise for s in slabs]) if has_coarse else None,
+    )
+    return x0, conditions

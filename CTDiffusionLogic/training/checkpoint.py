@@ -1,0 +1,68 @@
+"""Checkpoints: one safetensors file each, written whole or not at all, the two newest kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from CTDiffusionLogic.atomic import atomic_file
+from CTDiffusionLogic.errors import InputError
+
+KEEP = 2
+_FORMAT = "ctdiffusion-checkpoint"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors of both stages ("anatomy.weights.<name>"...) and the progress they stand for."""
+
+    tensors: dict[str, Tensor]
+    step: int
+    facts: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, tensors: dict[str, Tensor], *, step: int, facts: dict[str, Any]) -> Path:
+    """Write ``folder/step-<step>.safetensors`` atomically, then remove all but the newest two.
+
+    Raises:
+        OutputError: If it cannot be written; the checkpoints before it stay.
+    """
+    path = folder / f"step-{step:08d}.safetensors"
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with atomic_file(path) as temporary:
+        save_file(plain, temporary, {"format": _FORMAT, "step": str(step), "facts": json.dumps(facts)})
+    for old in sorted(folder.glob("step-*.safetensors"))[:-KEEP]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_newest(folder: Path) -> Checkpoint | None:
+    """Read the newest checkpoint that is whole, falling back to the one before; None if there is none.
+
+    Raises:
+        InputError: If there are checkpoints but none can be read.
+    """
+    paths = sorted(folder.glob("step-*.safetensors"), reverse=True)
+    reasons = []
+    for path in paths:
+        try:
+            with safe_open(path, "pt") as file:
+                meta = file.metadata() or {}
+                if meta.get("format") != _FORMAT:
+                    raise ValueError("it is not a checkpoint")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return Checkpoint(tensors, int(meta["step"]), json.loads(meta["facts"]))
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            reasons.append(f"{path.name}: {error}")
+    if reasons:
+        raise InputError(
+            f"No checkpoint in {folder} can be read ({'; '.join(reasons)}).",
+            remedy="Start the training anew with another --run folder.",
+        )
+    return None

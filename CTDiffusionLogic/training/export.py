@@ -1,0 +1,94 @@
+"""The model file a training leaves, with the card that tells what it saw."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from CTDiffusionLogic import __version__
+from CTDiffusionLogic.bundle import save_model
+from CTDiffusionLogic.corpus.plan import CorpusPlan
+from CTDiffusionLogic.corpus.prepare import PreparedCorpus
+from CTDiffusionLogic.denoiser.intensity import KNOTS
+from CTDiffusionLogic.training.options import Preset, TrainOptions
+
+#: Steps that are enough; see the sampler table in the documentation.
+SAMPLING = {"sampler": "heun", "anatomy_steps": 12, "detail_steps": 6}
+
+
+def export_model(
+    options: TrainOptions,
+    preset: Preset,
+    corpus: PreparedCorpus,
+    stages: dict[str, Any],
+    *,
+    step: int,
+    hours: float,
+    metrics: dict[str, float],
+) -> Path:
+    """Write ``run/model.safetensors``: averaged weights of both stages, the body position network, the card."""
+    tensors = {
+        f"{name}.{key}": value for name, stage in stages.items() for key, value in stage.averaged_weights().items()
+    }
+    tensors |= {f"body.{key}": value for key, value in corpus.body_net.state_dict().items()}
+    card = {
+        "name": options.name or options.run.resolve().name,
+        "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "ctdiffusion_version": __version__,
+        "stages": {name: stage.network.config.to_dict() for name, stage in stages.items()},
+        "plan": {**corpus.plan.card(), "hu_knots": [list(k) for k in KNOTS]},
+        "labels": list(corpus.plan.labels),
+        "sampling": SAMPLING,
+        "training": _training_facts(options, preset, corpus.plan, stages, step=step, hours=hours),
+        "metrics": {k: round(v, 6) for k, v in metrics.items()},
+        "limits": limits(corpus.plan),
+    }
+    path = options.run / "model.safetensors"
+    save_model(path, tensors, card)
+    return path
+
+
+def command_line() -> str:
+    """Return the command this process was started with, as one would type it."""
+    return shlex.join(["ctdiffusion", *sys.argv[1:]])
+
+
+def limits(plan: CorpusPlan) -> list[str]:
+    """Plain sentences on what the model cannot do, from what it saw."""
+    patients = len({s.patient for s in plan.train})
+    low, high = plan.body_range_mm
+    sentences = [
+        "Not for diagnosis or treatment. Volumes are synthetic and show no real patient.",
+        f"Learnt from {patients} patients: it knows little of the variety of people and of disease.",
+        f"Knows {high - low:.0f} mm along the body; beyond it there is nothing to learn from.",
+    ]
+    if patients < 100:
+        sentences.append("With so few patients, volumes can resemble training scans; check before sharing.")
+    return sentences
+
+
+def _training_facts(
+    options: TrainOptions, preset: Preset, plan: CorpusPlan, stages: dict[str, Any], *, step: int, hours: float
+) -> dict[str, Any]:
+    return {
+        "command": json.loads((options.run / "options.json").read_text(encoding="utf-8"))["command"],
+        "preset": options.preset,
+        "seed": options.seed,
+        "steps": step,
+        "slabs": {
+            name: step * getattr(preset, name).batch * stage.accelerator.num_processes
+            for name, stage in stages.items()
+        },
+        "hours": round(hours, 2),
+        "device": str(stages["anatomy"].accelerator.device),
+        "scans": len(plan.train),
+        "patients": len({s.patient for s in plan.train}),
+        "slices": sum(s.slices for s in plan.train),
+        "held_out_patients": len({s.patient for s in plan.held_out}),
+        "data": options.note,
+        "started_from": options.init.name if options.init else "",
+    }

@@ -1,0 +1,189 @@
+"""The training loop: both stages in turn, a step of each, until the time or the epochs are over."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from CTDiffusionLogic.corpus.prepare import PreparedCorpus
+from CTDiffusionLogic.errors import CTDiffusionError, InputError
+from CTDiffusionLogic.training.checkpoint import load_newest, save_checkpoint
+from CTDiffusionLogic.training.export import export_model
+from CTDiffusionLogic.training.options import Preset, TrainOptions
+from CTDiffusionLogic.training.stage import STAGES, StageTrainer
+
+#: Steps between two lines in metrics.jsonl and two looks at the clock's average.
+LOG_EVERY = 20
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended.
+
+    Args:
+        model: The model file.
+        steps, epochs: Trained in all, earlier calls included.
+        reason: "epochs", "time" or "cancelled".
+    """
+
+    model: Path
+    steps: int
+    epochs: float
+    reason: str
+
+
+def train_loop(
+    options: TrainOptions,
+    preset: Preset,
+    corpus: PreparedCorpus,
+    *,
+    device: torch.device,
+    begin: float,
+    report: Callable[[str, dict[str, Any]], None],
+    is_cancelled: Callable[[], bool],
+    start_weights: dict[str, torch.Tensor] | None = None,
+) -> TrainingResult:
+    """Train until the budget is used up; see :func:`CTDiffusionLogic.training.run.train`.
+
+    Args:
+        begin: ``time.monotonic()`` at the start of the command, which the time budget counts from.
+        start_weights: Weights of a model file to start from.
+    """
+    accelerator = make_accelerator(device)
+    stages: dict[str, StageTrainer] = {
+        name: StageTrainer(name, preset, corpus.plan, corpus.cache, accelerator, seed=options.seed) for name in STAGES
+    }
+    step, hours = 0, 0.0
+    checkpoint = load_newest(options.run / "checkpoints") if options.resume else None
+    if checkpoint is not None:
+        step, hours = checkpoint.step, float(checkpoint.facts["hours"])
+        for name, stage in stages.items():
+            _load(stage.load_state, checkpoint.tensors, f"{name}.", options.run / "checkpoints")
+    elif start_weights is not None:
+        for name, stage in stages.items():
+            _load(stage.load_weights, start_weights, f"{name}.", options.init)
+    steps_per_epoch = epoch_steps(corpus, preset, accelerator.num_processes)
+    last_step = math.inf if options.epochs is None else options.epochs * steps_per_epoch
+    deadline = math.inf if options.max_minutes is None else begin + 60 * options.max_minutes
+    log = MetricsLog(options.run / "metrics.jsonl", step)
+    streams: dict[str, Generator] = {
+        name: stage.stream.batches(stage.numbers(step), threads=options.loader_threads)
+        for name, stage in stages.items()
+    }
+    started, first_step = time.monotonic(), step
+    saved = started
+    reason = "epochs"
+    facts: dict[str, Any] = {}
+
+    def save() -> None:
+        if accelerator.is_main_process:
+            total_hours = hours + (time.monotonic() - started) / 3600
+            facts.update(hours=total_hours, step=step, epochs=step / steps_per_epoch)
+            tensors = {f"{n}.{k}": v for n, stage in stages.items() for k, v in stage.state().items()}
+            path = save_checkpoint(options.run / "checkpoints", tensors, step=step, facts=facts)
+            export_model(options, preset, corpus, stages, step=step, hours=total_hours, metrics=log.newest)
+            report("checkpoint", {"path": str(path), "step": step})
+        accelerator.wait_for_everyone()
+
+    sums: dict[str, torch.Tensor] = {}
+    while step < last_step:
+        for name, stage in stages.items():
+            loss, norm = stage.train_step(step, next(streams[name]))
+            sums[name] = sums.get(name, torch.zeros_like(loss)) + loss
+            sums[f"{name}_norm"] = sums.get(f"{name}_norm", torch.zeros_like(norm)) + norm
+        step += 1
+        now = time.monotonic()
+        if step % LOG_EVERY == 0:
+            values = {key: float(value) / LOG_EVERY for key, value in sums.items()}
+            sums.clear()
+            if not all(math.isfinite(v) for v in values.values()):
+                raise CTDiffusionError(
+                    f"The loss is no longer a number at step {step}.",
+                    remedy="Resume from the last checkpoint; if it happens again, look for damaged scans.",
+                )
+            pace = (now - started) / (step - first_step)
+            remaining = min(deadline - now, (last_step - step) * pace)
+            log.write({"step": step, "epoch": step / steps_per_epoch, "seconds_per_step": pace, **values})
+            report("metric", {"step": step, "epoch": step / steps_per_epoch, **values})
+            total = step + remaining / pace if math.isfinite(remaining) else None
+            report("progress", {"done": step, "of": total and round(total), "eta_s": remaining, "phase": "training"})
+        if step % steps_per_epoch == 0 or step == 1:
+            for name, stage in stages.items():
+                value = stage.held_out_loss()
+                if value is not None:
+                    log.write({"step": step, "epoch": step / steps_per_epoch, f"{name}_held_out": value})
+                    report("metric", {"step": step, "epoch": step / steps_per_epoch, f"{name}_held_out": value})
+        if is_cancelled():
+            reason = "cancelled"
+            break
+        if now > deadline:
+            reason = "time"
+            break
+        if now - saved > 60 * options.checkpoint_minutes:
+            save()
+            saved = time.monotonic()
+    for stream in streams.values():
+        stream.close()
+    save()
+    return TrainingResult(options.run / "model.safetensors", step, step / steps_per_epoch, reason)
+
+
+def make_accelerator(device: torch.device):  # type: ignore[no-untyped-def]
+    """accelerate's Accelerator for ``device``: bf16 where a GPU has it, float32 on CPUs (bf16 is slow there)."""
+    from accelerate import Accelerator
+
+    on_gpu = device.type == "cuda"
+    if on_gpu and device.index is not None:
+        torch.cuda.set_device(device)
+    precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "no"
+    return Accelerator(cpu=device.type == "cpu", mixed_precision=precision)
+
+
+def epoch_steps(corpus: PreparedCorpus, preset: Preset, processes: int) -> int:
+    """Steps in which the anatomy stage sees as many slabs as the training scans have slices."""
+    slices = sum(s.slices for s in corpus.plan.train)
+    return max(1, round(slices / (preset.anatomy.batch * processes)))
+
+
+class MetricsLog:
+    """``metrics.jsonl``: a line an entry; lines past the step a run is resumed from are dropped."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        self.newest: dict[str, float] = {}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= step]
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        for line in kept:
+            self.newest.update(json.loads(line))
+
+    def write(self, values: dict[str, float]) -> None:
+        """Append one line."""
+        self.newest.update(values)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({k: round(v, 6) for k, v in values.items()}) + "\n")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # a line cut off by a kill
+
+
+def _load(loader: Callable[[dict], None], tensors: dict[str, torch.Tensor], prefix: str, source: Path | None) -> None:
+    own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    try:
+        loader(own)
+    except (KeyError, RuntimeError) as error:
+        raise InputError(
+            f"The weights in {source} are of another network ({str(error).splitlines()[0]}).",
+            remedy="Use the preset and image size they were trained with.",
+        ) from error

@@ -1,0 +1,175 @@
+"""What a training can be asked for, and the presets behind one word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from CTDiffusionLogic.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePreset:
+    """Network and loss of one stage.
+
+    Args:
+        channels, layers, attention: See :class:`~CTDiffusionLogic.denoiser.network.DenoiserConfig`.
+        batch: Slabs per optimiser step and process.
+        learning_rate: At the end of the warm-up.
+        level_mean, level_std: ln(sigma) of the noise levels trained on ~ N(mean, std).
+    """
+
+    channels: tuple[int, ...]
+    layers: int
+    attention: bool
+    batch: int
+    learning_rate: float
+    level_mean: float
+    level_std: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Both stages and the recipe they share.
+
+    Args:
+        anatomy, detail: The stages.
+        slices: K, slices of a slab.
+        patch: Pixels per side of a detail patch.
+        anatomy_size: Pixels per side of the anatomy grid.
+        warmup_steps: Linear warm-up of the learning rate.
+        decay_steps: After as many steps the learning rate falls with the inverse square root of the step.
+        ema_decay: Largest decay of the moving average of the weights.
+    """
+
+    anatomy: StagePreset
+    detail: StagePreset
+    slices: int = 8
+    patch: int = 64
+    anatomy_size: int = 64
+    warmup_steps: int = 200
+    decay_steps: int = 3000
+    ema_decay: float = 0.9995
+
+
+#: "standard" is the bundled model's; "tiny" proves that a pipeline works and makes poor images; "large" wants a GPU.
+PRESETS: dict[str, Preset] = {
+    "standard": Preset(
+        anatomy=StagePreset(
+            channels=(56, 96, 128),
+            layers=2,
+            attention=True,
+            batch=12,
+            learning_rate=5e-4,
+            level_mean=0.0,
+            level_std=1.2,
+        ),
+        detail=StagePreset(
+            channels=(48, 72, 96),
+            layers=1,
+            attention=False,
+            batch=16,
+            learning_rate=5e-4,
+            level_mean=-0.5,
+            level_std=1.2,
+        ),
+    ),
+    "tiny": Preset(
+        anatomy=StagePreset(
+            channels=(16, 24, 32), layers=1, attention=True, batch=4, learning_rate=1e-3, level_mean=0.0, level_std=1.2
+        ),
+        detail=StagePreset(
+            channels=(16, 24), layers=1, attention=False, batch=4, learning_rate=1e-3, level_mean=-0.5, level_std=1.2
+        ),
+        patch=32,
+        warmup_steps=20,
+    ),
+    "large": Preset(
+        anatomy=StagePreset(
+            channels=(128, 192, 256),
+            layers=2,
+            attention=True,
+            batch=32,
+            learning_rate=4e-4,
+            level_mean=0.0,
+            level_std=1.2,
+        ),
+        detail=StagePreset(
+            channels=(96, 144, 192),
+            layers=2,
+            attention=False,
+            batch=32,
+            learning_rate=4e-4,
+            level_mean=-0.5,
+            level_std=1.2,
+        ),
+        patch=96,
+        warmup_steps=500,
+        decay_steps=10000,
+        ema_decay=0.9998,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """A training as it was asked for.
+
+    Args:
+        data: Files and folders of real CT scans, searched recursively.
+        run: Folder of the run; made if it is not there.
+        image_size: Pixels per side of the images the model makes; a multiple of the anatomy size.
+        preset: A name in :data:`PRESETS`.
+        max_minutes: Time budget of this call, preparation included; None for no limit.
+        epochs: Stop when so many epochs have been trained in all; an epoch shows as many slabs as there are slices.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        resume: Go on from the newest checkpoint in ``run``.
+        index: CSV that names patients and regions of the scans.
+        hold_out: Patients to hold out; empty: a tenth of them, chosen by ``seed``.
+        use_labels: Make classes of the index's regions.
+        init: A model file to start from (fine-tuning), instead of random weights.
+        seed: Of everything random.
+        checkpoint_minutes: Time between checkpoints.
+        loader_threads: Threads that prepare batches, per stage.
+        name: The model's name in its card.
+        note: What the model's card says about the data's origin and licence.
+    """
+
+    data: tuple[Path, ...]
+    run: Path
+    image_size: int = 256
+    preset: str = "standard"
+    max_minutes: float | None = None
+    epochs: int | None = None
+    device: str = "auto"
+    resume: bool = False
+    index: Path | None = None
+    hold_out: tuple[str, ...] = ()
+    use_labels: bool = False
+    init: Path | None = None
+    seed: int = 0
+    checkpoint_minutes: float = 5.0
+    loader_threads: int = 1
+    name: str = ""
+    note: str = ""
+
+    def check(self) -> Preset:
+        """Return the preset.
+
+        Raises:
+            UsageError: If a value makes no sense; the message names it.
+        """
+        if self.preset not in PRESETS:
+            raise UsageError(f"There is no preset {self.preset!r}.", remedy=f"Use one of {', '.join(PRESETS)}.")
+        preset = PRESETS[self.preset]
+        if self.image_size < preset.anatomy_size or self.image_size % preset.anatomy_size:
+            raise UsageError(
+                f"The image size must be a multiple of {preset.anatomy_size}, got {self.image_size}.",
+                remedy="Use 128, 256 or 512.",
+            )
+        for value, what in ((self.max_minutes, "--max-minutes"), (self.epochs, "--epochs")):
+            if value is not None and value <= 0:
+                raise UsageError(f"{what} must be positive, got {value}.")
+        if self.resume and self.init:
+            raise UsageError("--init and --resume exclude each other.", remedy="Use --init with a new run folder.")
+        return preset

@@ -1,0 +1,168 @@
+"""One stage in training: network, moving average, optimiser, loss, and its batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+
+from CTDiffusionLogic.corpus.plan import CorpusPlan
+from CTDiffusionLogic.corpus.stream import SlabStream
+from CTDiffusionLogic.denoiser.conditions import SlabConditions
+from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
+from CTDiffusionLogic.noise import SlabLoss
+from CTDiffusionLogic.training.options import Preset, StagePreset
+from CTDiffusionLogic.training.schedule import learning_rate
+
+StageName = Literal["anatomy", "detail"]
+STAGES: tuple[StageName, ...] = ("anatomy", "detail")
+#: Noise of these fixed batches measures the held-out loss, the same at every epoch.
+HELD_OUT_BATCHES = 4
+
+
+class StageTrainer:
+    """Trains one stage, a step at a time.
+
+    Args:
+        stage: "anatomy" or "detail".
+        preset: The recipe.
+        plan, cache: The corpus.
+        accelerator: accelerate's; moves, wraps and synchronises the network.
+        seed: Of weights, batches and noise.
+    """
+
+    def __init__(self, stage: StageName, preset: Preset, plan: CorpusPlan, cache: Path, accelerator, *, seed: int):  # type: ignore[no-untyped-def]
+        self.stage, self.preset, self.accelerator, self.seed = stage, preset, accelerator, seed
+        self.recipe: StagePreset = getattr(preset, stage)
+        config = DenoiserConfig(
+            stage=stage,
+            slices=preset.slices,
+            channels=self.recipe.channels,
+            layers=self.recipe.layers,
+            attention=self.recipe.attention,
+            labels=len(plan.labels),
+            sigma_data=plan.sigma_data[stage],
+            residual_scale=plan.residual_scale if stage == "detail" else 1.0,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = SlabDenoiser(config)
+        self.loss = SlabLoss(mean=self.recipe.level_mean, std=self.recipe.level_std, sigma_data=config.sigma_data)
+        shared = {"slices": preset.slices, "patch": preset.patch, "seed": seed, "batch": self.recipe.batch}
+        self.stream = SlabStream(plan, cache, stage=stage, **shared)
+        self.held_out = SlabStream(plan, cache, stage=stage, split="held-out", **shared) if plan.held_out else None
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=self.recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        )
+        self.wrapped, self.optimizer = accelerator.prepare(self.network, optimizer)
+        self.ema = EMAModel(
+            self.network.parameters(), decay=preset.ema_decay, use_ema_warmup=True, power=0.75, foreach=True
+        )
+        self.ema.to(accelerator.device)
+
+    def numbers(self, step: int) -> Iterator[int]:
+        """Batch numbers of this process from ``step`` on: the processes take turns."""
+        number = step * self.accelerator.num_processes + self.accelerator.process_index
+        while True:
+            yield number
+            number += self.accelerator.num_processes
+
+    def train_step(self, step: int, batch: tuple[Tensor, SlabConditions]) -> tuple[Tensor, Tensor]:
+        """Take one optimiser step; returns loss and gradient norm as tensors (no waiting for the device)."""
+        rate = learning_rate(
+            step,
+            peak=self.recipe.learning_rate,
+            warmup_steps=self.preset.warmup_steps,
+            decay_steps=self.preset.decay_steps,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        number = step * self.accelerator.num_processes + self.accelerator.process_index
+        loss = self._loss(self.wrapped, batch, number)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.ema.step(self.network.parameters())
+        return loss.detach(), norm
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float | None:
+        """Loss of the averaged weights on fixed slabs and noise of held-out patients; None if there are none."""
+        if self.held_out is None:
+            return None
+        self.ema.store(self.network.parameters())
+        self.ema.copy_to(self.network.parameters())
+        self.network.eval()
+        losses = [self._loss(self.network, self.held_out.batch(n), n, held_out=True) for n in range(HELD_OUT_BATCHES)]
+        self.network.train()
+        self.ema.restore(self.network.parameters())
+        return float(torch.stack(losses).mean())
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """EMA weights by parameter name, on the CPU, for a model file."""
+        names = [name for name, _ in self.network.named_parameters()]
+        return {n: p.detach().cpu() for n, p in zip(names, self.ema.shadow_params, strict=True)}
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything a checkpoint needs, as plain tensors."""
+        tensors: dict[str, Tensor] = {}
+        for (name, parameter), shadow in zip(self.network.named_parameters(), self.ema.shadow_params, strict=True):
+            tensors[f"weights.{name}"] = parameter.detach()
+            tensors[f"ema.{name}"] = shadow
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"adam.{key}.{name}"] = torch.as_tensor(value)
+        tensors["ema_step"] = torch.tensor(self.ema.optimization_step)
+        return tensors
+
+    @torch.no_grad()
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Inverse of :meth:`state`; raises KeyError or RuntimeError when the tensors are of another network."""
+        device = self.accelerator.device
+        for (name, parameter), shadow in zip(self.network.named_parameters(), self.ema.shadow_params, strict=True):
+            parameter.copy_(tensors[f"weights.{name}"])
+            shadow.copy_(tensors[f"ema.{name}"])
+            state = {}
+            for key in ("exp_avg", "exp_avg_sq", "step"):
+                if f"adam.{key}.{name}" in tensors:
+                    value = tensors[f"adam.{key}.{name}"].to(device)
+                    layout = torch.preserve_format if key == "step" else None
+                    state[key] = value if layout else torch.empty_like(parameter).copy_(value)
+            if state:
+                self.optimizer.state[parameter] = state
+        self.ema.optimization_step = int(tensors["ema_step"])
+
+    @torch.no_grad()
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Start from a model file's weights (names without the stage); raises RuntimeError when they do not fit."""
+        self.network.load_state_dict(weights)
+        for shadow, parameter in zip(self.ema.shadow_params, self.network.parameters(), strict=True):
+            shadow.copy_(parameter)
+
+    def _loss(
+        self, network: torch.nn.Module, batch: tuple[Tensor, SlabConditions], number: int, *, held_out: bool = False
+    ) -> Tensor:
+        """Mean loss of a batch, its noise drawn from the seed and the batch's number alone."""
+        x0, conditions = batch
+        generator = torch.Generator().manual_seed(_seed_of(self.seed, STAGES.index(self.stage), number, int(held_out)))
+        t = self.loss.draw_levels(len(x0), generator)
+        noise = torch.randn(x0.shape, generator=generator)
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            return self.loss(
+                network,
+                x0.to(device, non_blocking=True),
+                noise.to(device, non_blocking=True),
+                t.to(device, non_blocking=True),
+                conditions.to(device, non_blocking=True),
+            ).mean()
+
+
+def _seed_of(*numbers: int) -> int:
+    """One seed from several numbers, the same on every machine."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
