@@ -50,8 +50,8 @@ class SlabConditions:
         names = [f.name for f in fields(SlabConditions)]
         absent = {n for n in names if getattr(parts[0], n) is None}
         joined = {n: torch.cat([getattr(p, n) for p in parts]) for n in names if n not in absent}
-        return SlabConditions(**joined)  # type: ignore[arg-type]
+        return SlabConditions(**joined)
 
     def _map(self, function) -> SlabConditions:  # type: ignore[no-untyped-def]
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return SlabConditions(**{n: None if v is None else function(v) for n, v in values.items()})
+        return SlabConditions(**{n: None if v is None else function(v) for n, v in values.items()})  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from CTDiffusionLogic.allocator import keep_freed_memory
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.errors import CTDiffusionError, InputError
 from CTDiffusionLogic.training.checkpoint import load_newest, save_checkpoint
@@ -56,6 +57,8 @@ def train_loop(
         begin: ``time.monotonic()`` at the start of the command, which the time budget counts from.
         start_weights: Weights of a model file to start from.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     accelerator = make_accelerator(device)
     stages: dict[str, StageTrainer] = {
         name: StageTrainer(name, preset, corpus.plan, corpus.cache, accelerator, seed=options.seed) for name in STAGES
