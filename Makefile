@@ -41,10 +41,11 @@ install: $(INSTALLED)
 # A second attempt follows a failed one: half of all failures are the network's.
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "Needs Python 3.11, 3.12 or 3.13 with venv (Debian: apt install python3-venv)." >&2; exit 1; }
+	@echo "Installing into $(VENV): several hundred MB, some minutes, once."
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade pip || $(PIP) install --quiet --upgrade pip
-	$(PIP) install --quiet --constraint $(CONSTRAINTS) torch || $(PIP) install --constraint $(CONSTRAINTS) torch
-	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]' \
+	$(PIP) install -qq --upgrade pip || $(PIP) install --upgrade pip
+	$(PIP) install -qq --constraint $(CONSTRAINTS) torch || $(PIP) install --constraint $(CONSTRAINTS) torch
+	$(PIP) install -qq --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]' \
 	|| $(PIP) install --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	@touch $@
 

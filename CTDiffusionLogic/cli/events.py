@@ -44,11 +44,11 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """``done`` of ``of`` equal pieces are done; ``eta_s`` seconds are left, None while unknown."""
+    """``done`` of ``of`` equal pieces are done, ``eta_s`` seconds are left; both None while unknown."""
 
     event: ClassVar[str] = "progress"
     done: int
-    of: int
+    of: int | None
     eta_s: float | None = None
     phase: str = ""
 

@@ -1,0 +1,196 @@
+"""Generate synthetic CT volumes with a model.
+
+The output format follows --out: .nrrd, .nii.gz, .nii or .mha; a name without suffix, or one that ends with
+a slash, becomes a folder of DICOM files marked as synthetic. With --count 3, --out a.nrrd gives a-1.nrrd,
+a-2.nrrd and a-3.nrrd, made with the seeds SEED, SEED + 1 and SEED + 2. The same model, options, machine and
+number of threads give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from CTDiffusionLogic.bundle import ModelHeader, load_model, read_header
+from CTDiffusionLogic.cli.arguments import add_cancel_argument, add_device_arguments, number, whole_number
+from CTDiffusionLogic.cli.cancel import CancelSwitch
+from CTDiffusionLogic.cli.console import Console
+from CTDiffusionLogic.cli.events import Finished, Progress, Slices, Started
+from CTDiffusionLogic.cli.outputs import Output, check_outputs, check_space, plan_outputs
+from CTDiffusionLogic.errors import ModelFileError, OutputError, UsageError
+from CTDiffusionLogic.models import DEFAULT_MODEL, bundled_models, find_model
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SUMMARY = "generate synthetic CT volumes"
+
+MAX_SLICES = 1000
+SAMPLERS = ("heun", "ddpm")
+#: Used where neither the option nor --like says otherwise.
+DEFAULT_SLICES = 64
+DEFAULT_SPACING_MM = 3.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a generation."""
+    add = parser.add_argument
+    names = ", ".join(bundled_models()) or "none here"
+    add("--out", required=True, metavar="FILE_OR_DIR", help="where to write; the suffix decides the format")
+    add("--model", metavar="MODEL", help=f"a model file or a bundled model ({names}); default: {DEFAULT_MODEL}")
+    add(
+        "--slices",
+        type=whole_number(1, MAX_SLICES),
+        metavar="N",
+        help=f"1 to {MAX_SLICES} (default: {DEFAULT_SLICES})",
+    )
+    add(
+        "--spacing-mm",
+        type=number(0.25, 50, "mm"),
+        metavar="MM",
+        help=f"distance of slices (default: {DEFAULT_SPACING_MM:g})",
+    )
+    add("--count", type=whole_number(1, 10_000), default=1, metavar="N", help="how many volumes (default: 1)")
+    add("--seed", type=whole_number(0, 2**63 - 10_001), default=0, help="of the first volume (default: 0)")
+    add("--like", type=Path, metavar="SCAN", help="take slices, spacing and position in space from this scan")
+    add("--body-mm", type=number(-5000, 5000, "mm"), metavar="MM", help="where along the body the middle lies")
+    add("--region", metavar="LABEL", help="a class the model was trained with, see ctdiffusion info")
+    add("--sampler", choices=SAMPLERS, default=SAMPLERS[0], help="heun: few steps; ddpm: the classic (default: heun)")
+    add("--steps", type=whole_number(1, 10_000), metavar="N", help="of the anatomy stage (default: the model's)")
+    add("--detail-steps", type=whole_number(1, 10_000), metavar="N", help="of the detail stage (default: the model's)")
+    add("--overwrite", action="store_true", help="replace files that exist; never folders with something in them")
+    add("--preview-dir", type=Path, metavar="DIR", help="write slices there as they become final, for programs")
+    add_device_arguments(parser)
+    add_cancel_argument(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Generate ``--count`` volumes.
+
+    Raises:
+        Cancelled: If the user stopped it; volumes that were finished before stay.
+        CTDiffusionError: If the model, the options, the device or the output cannot be used.
+    """
+    began = time.monotonic()
+    header = read_header(find_model(args.model))
+    outputs = plan_outputs(args.out, args.count)
+    with CancelSwitch(args.cancel_file) as is_cancelled:
+        _generate_all(args, console, header, outputs, is_cancelled)
+    details = {"seconds": round(time.monotonic() - began, 2), "seeds": [args.seed + n for n in range(args.count)]}
+    console.emit(Finished(tuple(str(output.path) for output in outputs), {**details, "model_sha256": header.sha256}))
+
+
+def _generate_all(
+    args: argparse.Namespace,
+    console: Console,
+    header: ModelHeader,
+    outputs: list[Output],
+    is_cancelled: CancelSwitch,
+) -> None:
+    from CTDiffusionLogic import __version__
+    from CTDiffusionLogic.volume_io import read_volume, write_volume
+
+    like = read_volume(args.like) if args.like else None
+    slices = args.slices or (like.shape[0] if like else DEFAULT_SLICES)
+    spacing_mm = args.spacing_mm or (like.spacing[2] if like else DEFAULT_SPACING_MM)
+    if not 1 <= slices <= MAX_SLICES:
+        raise UsageError(f"{args.like} has {slices} slices.", remedy=f"Add --slices, from 1 to {MAX_SLICES}.")
+    size = _image_size(header)
+    check_outputs(outputs, shape=(slices, size, size), overwrite=args.overwrite)
+    if args.preview_dir:
+        _prepare_preview(args.preview_dir, 2 * slices * size * size * args.count)
+    is_cancelled.check()
+
+    from CTDiffusionLogic.device import choose_device, describe_device, set_threads
+    from CTDiffusionLogic.generation import GenerationRequest, generate
+
+    set_threads(args.threads)
+    device = choose_device(args.device)
+    model = load_model(header.path)
+    request = GenerationRequest(
+        slices=slices,
+        spacing_mm=spacing_mm,
+        seed=args.seed,
+        steps=args.steps,
+        detail_steps=args.detail_steps,
+        sampler=args.sampler,
+        body_mm=args.body_mm,
+        label=args.region,
+        like=like,
+    )
+    details = {
+        "model": header.name,
+        "model_sha256": header.sha256,
+        "device": describe_device(device),
+        "shape": [slices, size, size],
+        "outputs": [str(output.path) for output in outputs],
+    }
+    console.emit(Started(args.command, __version__, details))
+    for volume_number, output in enumerate(outputs, start=1):
+        is_cancelled.check()
+        watcher = _Watcher(console, args.preview_dir, volume_number, len(outputs))
+        volume = generate(
+            model,
+            dataclasses.replace(request, seed=args.seed + volume_number - 1),
+            device=device,
+            on_progress=watcher.on_progress,
+            on_slices=watcher.on_slices if args.preview_dir else None,
+            is_cancelled=is_cancelled,
+        )
+        is_cancelled.check()
+        check_outputs([output], shape=volume.shape, overwrite=args.overwrite)  # hours may have passed
+        write_volume(volume, output.target)
+
+
+class _Watcher:
+    """Turns the callbacks of one generation into events; ``volume`` counts from 1 to ``volumes``."""
+
+    def __init__(self, console: Console, preview_dir: Path | None, volume: int, volumes: int) -> None:
+        self._console = console
+        self._preview_dir = preview_dir
+        self._volume, self._volumes = volume, volumes
+        self._began = time.monotonic()
+
+    def on_progress(self, done: int, total: int, eta_s: float | None, phase: str) -> None:
+        """Report progress over all volumes, each as long as this one."""
+        before, after = self._volume - 1, self._volumes - self._volume
+        if eta_s is not None:
+            eta_s += after * (time.monotonic() - self._began + eta_s)
+        name = phase if self._volumes == 1 else f"volume {self._volume} of {self._volumes}, {phase}"
+        self._console.emit(Progress(before * total + done, self._volumes * total, eta_s, name))
+
+    def on_slices(self, first: int, hu: NDArray[np.int16]) -> None:
+        """Write slices that are final as one .npy file and tell where it is."""
+        import numpy as np
+
+        from CTDiffusionLogic.atomic import atomic_file
+
+        assert self._preview_dir is not None
+        path = self._preview_dir / f"slices-{self._volume}-{first:04d}-{first + len(hu):04d}.npy"
+        with atomic_file(path) as part:
+            np.save(part, hu, allow_pickle=False)
+        self._console.emit(Slices(first, len(hu), str(path), self._volume))
+
+
+def _image_size(header: ModelHeader) -> int:
+    try:
+        size = int(header.card["plan"]["image_size"])
+    except (KeyError, TypeError, ValueError):
+        size = 0
+    if not 1 <= size <= 4096:
+        raise ModelFileError(f"{header.path}: its card does not say the size of its images.")
+    return size
+
+
+def _prepare_preview(folder: Path, size: int) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot make the folder {folder}: {error.strerror}.", remedy="Choose another one."
+        ) from error
+    check_space(folder, size)

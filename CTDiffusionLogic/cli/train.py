@@ -1,0 +1,149 @@
+"""Train a model on real CT scans.
+
+DATA are files and folders of DICOM, NIfTI, NRRD or MHA, searched recursively. Scans that cannot be used are
+left out, with the reason. The folder of --run receives checkpoints, metrics.jsonl, samples and, from the first
+checkpoint on, model.safetensors for `ctdiffusion generate`. Ctrl-C, --max-minutes and --epochs end with a
+checkpoint and a model; --resume goes on from there, and after a crash from the newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from CTDiffusionLogic.cli.arguments import add_cancel_argument, add_device_arguments, number, whole_number
+from CTDiffusionLogic.cli.cancel import CancelSwitch
+from CTDiffusionLogic.cli.console import Console
+from CTDiffusionLogic.cli.events import Finished, Metric, Progress, Started, Warned
+from CTDiffusionLogic.errors import Cancelled, UsageError
+from CTDiffusionLogic.models import find_model
+from CTDiffusionLogic.training.options import PRESETS, TrainOptions
+
+SUMMARY = "train a model on real CT scans"
+
+#: Checked against the library's defaults, which this file does not repeat.
+_DEFAULTS = TrainOptions(data=(), run=Path())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add DATA and the options of a training."""
+    add = parser.add_argument
+    add("data", metavar="DATA", nargs="*", type=Path, help="files and folders with CT scans")
+    add("--run", required=True, metavar="DIR", type=Path, help="folder of the training")
+    add("--resume", action="store_true", help="go on from the newest checkpoint in --run; needs no DATA")
+    add("--max-minutes", type=number(0.01, 1e6, "minutes"), metavar="M", help="stop after M minutes, preparation too")
+    add("--epochs", type=whole_number(1, 10**9), metavar="N", help="stop after N epochs in all")
+    add(
+        "--preset",
+        choices=tuple(PRESETS),
+        default=_DEFAULTS.preset,
+        help="size of the networks: tiny proves the pipeline, large wants a GPU (default: %(default)s)",
+    )
+    add(
+        "--image-size",
+        type=whole_number(16, 2048),
+        default=_DEFAULTS.image_size,
+        metavar="PIXELS",
+        help="rows and columns of the images the model makes (default: %(default)s)",
+    )
+    add("--seed", type=whole_number(0, 2**63 - 1), default=_DEFAULTS.seed, help="of everything random (default: 0)")
+    add("--init", metavar="MODEL", help="start from this model's weights (fine-tuning): a file or a bundled name")
+    add("--index", type=Path, metavar="CSV", help="columns file, patient, region; default: INDEX.csv beside the data")
+    add("--hold-out", action="append", default=[], metavar="PATIENT", help="do not train on this patient; repeatable")
+    add("--use-labels", action="store_true", help="learn the index's regions as classes")
+    add(
+        "--checkpoint-minutes",
+        type=number(0.01, 1e6, "minutes"),
+        default=_DEFAULTS.checkpoint_minutes,
+        metavar="M",
+        help="time between checkpoints (default: %(default)g)",
+    )
+    add(
+        "--loader-threads",
+        type=whole_number(1, 64),
+        default=_DEFAULTS.loader_threads,
+        metavar="N",
+        help="threads that prepare batches, per stage (default: %(default)s)",
+    )
+    add("--name", default="", help="the model's name in its card (default: the name of --run)")
+    add("--note", default="", help="what the card says about the data's origin and licence")
+    add_device_arguments(parser)
+    add_cancel_argument(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Train until the budget is used up.
+
+    Raises:
+        Cancelled: If the user stopped it; checkpoint and model are saved.
+        CTDiffusionError: As :func:`CTDiffusionLogic.training.run.train` says.
+    """
+    from CTDiffusionLogic import __version__
+
+    began = time.monotonic()
+    options = _options(args)
+    options.check()
+    with CancelSwitch(args.cancel_file) as is_cancelled:
+        from CTDiffusionLogic.device import set_threads
+        from CTDiffusionLogic.training.run import train
+
+        set_threads(args.threads)
+        is_cancelled.check()
+        console.emit(Started(args.command, __version__, {"run": options.run.absolute()}))
+        reporter = _Reporter(console, is_cancelled)
+        result = train(options, on_event=reporter, is_cancelled=is_cancelled)
+    for path, reason in reporter.skipped:
+        console.say(f"Left out: {path}: {reason}")
+    if result.reason == "cancelled":
+        raise Cancelled(
+            f"Stopped at step {result.steps}; checkpoint and model are saved in {options.run}.",
+            remedy="Add --resume to go on.",
+        )
+    details = {
+        "steps": result.steps,
+        "epochs": round(result.epochs, 3),
+        "reason": result.reason,
+        "skipped": [{"path": path, "reason": reason} for path, reason in reporter.skipped],
+        "seconds": round(time.monotonic() - began, 2),
+    }
+    console.emit(Finished((str(result.model),), details))
+
+
+def _options(args: argparse.Namespace) -> TrainOptions:
+    if not args.data and not args.resume:
+        raise UsageError("No DATA were given.", remedy="Name files or folders of CT scans.")
+    names = ("run", "image_size", "preset", "max_minutes", "epochs", "device", "resume", "index", "use_labels", "seed")
+    more = ("checkpoint_minutes", "loader_threads", "name", "note")
+    return TrainOptions(
+        data=tuple(args.data),
+        hold_out=tuple(args.hold_out),
+        init=find_model(args.init) if args.init else None,
+        **{name: getattr(args, name) for name in (*names, *more)},
+    )
+
+
+class _Reporter:
+    """Turns what the training tells into events; stops it during the preparation, which asks nobody else."""
+
+    def __init__(self, console: Console, is_cancelled: Callable[[], bool]) -> None:
+        self._console = console
+        self._is_cancelled = is_cancelled
+        self.skipped: list[tuple[str, str]] = []
+
+    def __call__(self, name: str, facts: dict[str, Any]) -> None:
+        """Pass on one report of :func:`CTDiffusionLogic.training.run.train`."""
+        if name == "progress":
+            eta = facts.get("eta_s")
+            known = eta is not None and math.isfinite(eta)
+            self._console.emit(Progress(facts["done"], facts["of"], eta if known else None, facts.get("phase", "")))
+            if facts.get("phase") != "training" and self._is_cancelled():
+                raise Cancelled("Cancelled while the scans were being prepared.")
+        elif name == "skipped":
+            self.skipped.append((str(facts["path"]), str(facts["reason"])))
+            self._console.emit(Warned(f"Left out {facts['path']}: {facts['reason']}"))
+        else:
+            self._console.emit(Metric("training" if name == "metric" else name, facts))

@@ -1,0 +1,244 @@
+"""Examine this machine and installation: what is there, what works, and what to do about the rest.
+
+Standard library only: it must also explain an installation in which torch or NumPy is missing. What
+needs torch runs in a process of its own (``python -m CTDiffusionLogic.doctor``), because a broken
+installation can crash the process that imports it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import CTDiffusionLogic
+from CTDiffusionLogic.bundle import read_header
+from CTDiffusionLogic.device import TINY_RESULT, TINY_TOLERANCE, format_bytes, memory
+from CTDiffusionLogic.errors import ModelFileError
+from CTDiffusionLogic.models import bundled_models
+
+#: Package to install -> (module to import, what it is for).
+REQUIRED = {
+    "numpy": ("numpy", "arrays"),
+    "scipy": ("scipy", "resampling"),
+    "SimpleITK": ("SimpleITK", "image files"),
+    "pydicom": ("pydicom", "DICOM"),
+    "torch": ("torch", "computing"),
+    "diffusers": ("diffusers", "network and samplers"),
+    "safetensors": ("safetensors", "model files"),
+}
+OPTIONAL = {
+    "accelerate": "training",
+    "matplotlib": "pictures while training",
+    "monai": "evaluation",
+    "slicer-core": "the demo's scene",
+}
+#: What a generation of 256 x 256 pixels needs at least.
+ENOUGH_MEMORY = 3 * 2**30
+ENOUGH_DISK = 2**30
+PROBE_TIMEOUT_S = 300
+
+Status = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Args:
+        name: Short name, such as "torch".
+        status: "ok"; "note", worth knowing; "problem", CTDiffusion cannot work like this.
+        text: What was found.
+        remedy: What to do about it; empty when ok.
+    """
+
+    name: str
+    status: Status
+    text: str
+    remedy: str = ""
+
+
+def examine() -> Iterator[Check]:
+    """Yield one check after the other, quick ones first; never raises because of what it finds."""
+    yield Check("ctdiffusion", "ok", f"{CTDiffusionLogic.__version__} in {Path(CTDiffusionLogic.__file__).parent}")
+    yield _check_python()
+    yield Check("system", "ok", f"{platform.system()} {platform.release()}, {platform.machine()}")
+    yield _check_memory()
+    yield from _check_disk()
+    yield from _check_packages()
+    yield from _check_models()
+    yield from _check_computing()
+
+
+def _check_python() -> Check:
+    return Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+
+
+def _check_memory() -> Check:
+    total, free = memory("cpu")
+    if not total or free is None:
+        return Check("memory", "note", "unknown on this system")
+    text = f"{format_bytes(free)} free of {format_bytes(total)}"
+    if free < ENOUGH_MEMORY:
+        return Check("memory", "note", text, "Generating needs up to 3 GB; close other programs.")
+    return Check("memory", "ok", text)
+
+
+def _check_disk() -> Iterator[Check]:
+    places = {"disk (temporary files)": Path(tempfile.gettempdir()), "disk (current folder)": Path.cwd()}
+    for name, place in places.items():
+        free = shutil.disk_usage(place).free
+        text = f"{format_bytes(free)} free in {place}"
+        if free < ENOUGH_DISK:
+            yield Check(name, "note", text, "Free some space; a volume takes 10 to 500 MB.")
+        else:
+            yield Check(name, "ok", text)
+
+
+def _check_packages() -> Iterator[Check]:
+    for package, (_, purpose) in REQUIRED.items():
+        version = _version(package)
+        if version is None:
+            where = " (in 3D Slicer: the PyTorch extension)" if package == "torch" else ""
+            remedy = f"Install it with: python -m pip install {package}{where}."
+            yield Check(package, "problem", f"not installed; needed for {purpose}", remedy)
+        else:
+            yield Check(package, "ok", version)
+    for package, purpose in OPTIONAL.items():
+        version = _version(package)
+        text = version or f"not installed; only needed for {purpose}"
+        yield Check(package, "ok" if version else "note", text)
+
+
+def _check_models() -> Iterator[Check]:
+    models = bundled_models()
+    if not models:
+        yield Check(
+            "bundled model", "note", "none in this installation", "Name a model file with --model when generating."
+        )
+    for name, path in models.items():
+        try:
+            header = read_header(path)
+        except ModelFileError as error:
+            yield Check(f"model {name}", "problem", error.message, "Install CTDiffusion again.")
+        else:
+            yield Check(f"model {name}", "ok", f"sha256 {header.sha256[:12]}, {format_bytes(path.stat().st_size)}")
+
+
+def _check_computing() -> Iterator[Check]:
+    """What the probe process says of libraries, devices and models; or why it says nothing."""
+    missing = [package for package in REQUIRED if _version(package) is None]
+    if "torch" in missing:
+        yield Check("computing", "problem", "not possible without torch", "Install torch first (see above).")
+        return
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    root = str(Path(CTDiffusionLogic.__file__).parent.parent)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "CTDiffusionLogic.doctor"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PROBE_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield Check("computing", "problem", f"the test process did not end well: {error}", _REINSTALL)
+        return
+    found = [Check(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith('{"name"')]
+    yield from found
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        text = f"the test process ended with code {done.returncode}: {last}"
+        yield Check("computing", "problem", text, _REINSTALL)
+
+
+_REINSTALL = "Reinstall PyTorch: python -m pip install --force-reinstall --no-cache-dir torch."
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _probe() -> Iterator[Check]:
+    """What must be imported and computed to be known; runs in the probe process."""
+    yield from _probe_imports()
+    from CTDiffusionLogic.device import import_torch
+
+    torch = import_torch()
+    threads = torch.get_num_threads()
+    yield Check("threads", "ok", f"{threads} for computing, {os.cpu_count()} logical cores")
+    devices = ["cpu"]
+    if torch.cuda.is_available():
+        devices += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    for name in devices:
+        yield _probe_device(name)
+    if len(devices) == 1:
+        cuda = torch.version.cuda
+        why = "built without CUDA" if cuda is None else f"built for CUDA {cuda}, but finds no GPU it can drive"
+        yield Check("GPU", "note", f"none (PyTorch is {why}); the CPU is used")
+    for name, path in bundled_models().items():
+        yield _probe_model(name, path)
+
+
+def _probe_imports() -> Iterator[Check]:
+    import importlib
+
+    for package, (module, _) in REQUIRED.items():
+        if _version(package) is None:
+            continue  # said already
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            cause = f"{type(error).__name__}: {error}".splitlines()[0]
+            remedy = f"Reinstall it: python -m pip install --force-reinstall {package}."
+            yield Check(package, "problem", f"installed but does not import ({cause})", remedy)
+
+
+def _probe_device(name: str) -> Check:
+    from CTDiffusionLogic.device import describe_device, tiny_computation
+
+    try:
+        result = tiny_computation(name)
+        text = f"{describe_device(name)}: computes {result:.3f}, expected {TINY_RESULT}"
+    except Exception as error:
+        remedy = "Update the driver or PyTorch; until then use --device cpu." if name != "cpu" else _REINSTALL
+        status: Status = "problem" if name == "cpu" else "note"
+        return Check(f"device {name}", status, f"does not compute ({str(error).splitlines()[0]})", remedy)
+    if not abs(result - TINY_RESULT) <= TINY_TOLERANCE:
+        return Check(f"device {name}", "problem", text, "Do not use this device; check it and its driver.")
+    return Check(f"device {name}", "ok", text)
+
+
+def _probe_model(name: str, path: Path) -> Check:
+    from CTDiffusionLogic.bundle import load_denoisers, load_model
+
+    try:
+        load_denoisers(load_model(path))
+    except Exception as error:
+        return Check(f"model {name} loads", "problem", str(error).splitlines()[0], "Install CTDiffusion again.")
+    return Check(f"model {name} loads", "ok", "yes")
+
+
+def _as_dict(check: Check) -> dict[str, Any]:
+    return {"name": check.name, "status": check.status, "text": check.text, "remedy": check.remedy}
+
+
+if __name__ == "__main__":
+    for check in _probe():
+        print(json.dumps(_as_dict(check)), flush=True)
