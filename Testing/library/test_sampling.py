@@ -1,0 +1,237 @@
+"""Samplers against denoisers whose answer is known exactly."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from CTDiffusionLogic.sampling import (
+    ANATOMY_STEPS,
+    DETAIL_STEPS,
+    SAMPLERS,
+    Pass,
+    ddpm_times,
+    draw_slices,
+    power_times,
+    sample_ancestral,
+    sample_heun,
+    sample_multistep,
+    slice_generators,
+)
+
+
+def gaussian(std, mean=0.0):
+    """The exact denoiser of data N(mean, std^2)."""
+
+    def model(x, t):
+        return mean + (1 - t) * std**2 / ((1 - t) ** 2 * std**2 + t**2) * (x - (1 - t) * mean)
+
+    return model
+
+
+def mixture(weights, means, stds):
+    """The exact denoiser of a mixture of Gaussians, for x of shape (n,)."""
+    w, mu, std = (torch.tensor(v, dtype=torch.float64) for v in (weights, means, stds))
+
+    def model(x, t):
+        variance = ((1 - t) * std) ** 2 + t**2
+        offset = x[:, None] - (1 - t) * mu
+        chance = torch.softmax(w.log() - variance.log() / 2 - offset**2 / (2 * variance), dim=1)
+        return (chance * (mu + (1 - t) * std**2 / variance * offset)).sum(1)
+
+    return model
+
+
+def quantiles(count=100_001):
+    """Evenly spread standard normal values: no Monte Carlo error."""
+    return torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count)
+
+
+@pytest.mark.parametrize("steps", [ANATOMY_STEPS, DETAIL_STEPS])
+@pytest.mark.parametrize("name", ["multistep", "heun"])
+def test_gaussian_keeps_its_standard_deviation_at_the_shipped_steps(name, steps):
+    # A linear denoiser makes sampling linear: the gain of one number is the exact ratio of the two deviations.
+    std = 0.5
+    sampler = SAMPLERS[name]
+    gain = sampler.run(
+        gaussian(std), torch.ones(1, dtype=torch.float64), sampler.times(steps), noise=None, callback=None
+    )
+    assert abs(float(gain) / std - 1) < 0.03
+
+
+@pytest.mark.parametrize("std", [1.0, 0.5, 0.2, 0.1, 0.05, 0.02])
+def test_fine_texture_survives_at_the_shipped_steps(std):
+    x = torch.ones(1, dtype=torch.float64)
+    assert abs(float(sample_multistep(gaussian(std), x, power_times(ANATOMY_STEPS))) / std - 1) < 0.015
+    assert abs(float(sample_multistep(gaussian(std), x, power_times(DETAIL_STEPS))) / std - 1) < 0.075
+
+
+@pytest.mark.parametrize(
+    ("steps", "weight_error", "width_error"), [(ANATOMY_STEPS, 0.003, 0.08), (DETAIL_STEPS, 0.01, 0.08)]
+)
+def test_mixture_keeps_weights_and_widths(steps, weight_error, width_error):
+    weights, means, width = [0.3, 0.7], [-0.8, 0.4], 0.02
+    samples = sample_multistep(mixture(weights, means, [width, width]), quantiles(), power_times(steps))
+    mode = (samples[:, None] - torch.tensor(means)).abs().argmin(1)
+    for k in range(2):
+        part = samples[mode == k]
+        assert abs(len(part) / len(samples) - weights[k]) < weight_error
+        assert abs(float(part.mean()) - means[k]) < 0.01
+        assert abs(float(part.std()) / width - 1) < width_error
+
+
+def test_correlated_gaussian_keeps_its_covariance():
+    # A spectrum like an image's: from 1.0 down to 0.02 over 8 directions, in a rotated basis.
+    rotation = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))[0]
+    stds = torch.logspace(0, math.log10(0.02), 8, dtype=torch.float64)
+    covariance = rotation @ torch.diag(stds**2) @ rotation.T
+
+    def model(x, t):
+        inner = (1 - t) ** 2 * covariance + t**2 * torch.eye(8, dtype=torch.float64)
+        return x @ torch.linalg.solve(inner, (1 - t) * covariance)
+
+    gain = sample_multistep(model, torch.eye(8, dtype=torch.float64), power_times(ANATOMY_STEPS))
+    made = gain.T @ gain
+    assert torch.linalg.norm(made - covariance) / torch.linalg.norm(covariance) < 0.03
+    ratio = (rotation.T @ made @ rotation).diagonal().sqrt() / stds
+    assert (ratio - 1).abs().max() < 0.015
+
+
+@pytest.mark.parametrize(("steps", "tolerance"), [(1000, 0.03), (100, 0.03), (50, 0.08)])
+def test_ancestral_sampler_keeps_the_standard_deviation(steps, tolerance):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(40_000, generator=generator)
+    made = sample_ancestral(
+        gaussian(0.5), x, ddpm_times(steps), noise=lambda: torch.randn(x.shape, generator=generator)
+    )
+    assert abs(float(made.std()) / 0.5 - 1) < tolerance
+
+
+def test_ancestral_sampler_keeps_the_weights_of_a_mixture():
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(20_000, dtype=torch.float64, generator=generator)
+    made = sample_ancestral(
+        mixture([0.3, 0.7], [-0.8, 0.4], [0.05, 0.05]),
+        x,
+        ddpm_times(200),
+        noise=lambda: torch.randn(x.shape, dtype=x.dtype, generator=generator),
+    )
+    assert abs(float((made < -0.2).double().mean()) - 0.3) < 0.012  # 3.7 standard errors of 20,000 draws
+
+
+def test_one_step_of_the_ancestral_sampler_is_ddpm_s_posterior():
+    # Ho et al. 2020, eq. 7, in the variance-preserving frame, against the flow frame's formula.
+    t, s, x0, x_t, n = 0.6, 0.35, 0.3, -0.2, 1.7
+    kept_t, kept_s = ((1 - v) ** 2 / ((1 - v) ** 2 + v**2) for v in (t, s))
+    alpha = kept_t / kept_s
+    vp_t = x_t / math.hypot(1 - t, t)
+    mean = math.sqrt(kept_s) * (1 - alpha) / (1 - kept_t) * x0
+    mean += math.sqrt(alpha) * (1 - kept_s) / (1 - kept_t) * vp_t
+    std = math.sqrt((1 - kept_s) / (1 - kept_t) * (1 - alpha))
+    wanted = (mean + std * n) * math.hypot(1 - s, s)
+
+    seen = []
+
+    def model(x, level):
+        seen.append(float(x))
+        return torch.tensor([x0], dtype=torch.float64)
+
+    x = torch.tensor([x_t], dtype=torch.float64)
+    sample_ancestral(model, x, [t, s, 0.0], noise=lambda: torch.tensor([n], dtype=torch.float64))
+    assert seen[1] == pytest.approx(wanted, rel=1e-12)
+
+
+def test_pinned_results():
+    # Change only with a reason: these numbers are what volumes of a seed consist of.
+    x = torch.tensor([1.0, -0.5], dtype=torch.float64)
+    model = mixture([0.3, 0.7], [-0.8, 0.4], [0.05, 0.05])
+    assert sample_multistep(model, x, power_times(4)).tolist() == pytest.approx(PINNED["multistep"], rel=1e-9)
+    assert sample_heun(model, x, power_times(4)).tolist() == pytest.approx(PINNED["heun"], rel=1e-9)
+
+
+PINNED = {"multistep": [0.44000315493905917, 0.36530775863226866], "heun": [0.48626875721264917, 0.4799524450921707]}
+
+
+def test_first_order_multistep_is_ddim():
+    x = torch.linspace(-2, 2, 5, dtype=torch.float64)
+    model, times = gaussian(0.4, mean=0.1), power_times(6)
+    made = sample_multistep(model, x, times, order=1)
+    for t, s in pairwise(times):
+        x0 = model(x, t)
+        x = (1 - s) * x0 + s * (x - (1 - t) * x0) / t
+    assert torch.allclose(made, x, atol=1e-12)
+
+
+def test_higher_orders_converge_faster():
+    def error(order, steps):
+        gain = sample_multistep(gaussian(0.5), torch.ones(1, dtype=torch.float64), power_times(steps), order=order)
+        return abs(float(gain) / 0.5 - 1)
+
+    assert error(1, 64) < error(1, 32)
+    assert error(2, 32) < error(1, 32) / 4
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_callback_sees_every_pass_and_can_stop(name, steps):
+    sampler, seen, calls = SAMPLERS[name], [], []
+
+    def model(x, t):
+        calls.append(t)
+        return 0.5 * x
+
+    def run(callback):
+        x = torch.ones(2, 3)
+        return sampler.run(model, x, sampler.times(steps), noise=lambda: torch.zeros(2, 3), callback=callback)
+
+    result = run(seen.append)
+    assert result.shape == (2, 3)
+    assert torch.isfinite(result).all()
+    assert [p.number for p in seen] == list(range(sampler.passes(steps)))
+    assert {p.total for p in seen} == {sampler.passes(steps)}
+    assert [p.t for p in seen] == calls
+    assert all(isinstance(p, Pass) and p.denoised.shape == (2, 3) for p in seen)
+
+    def stop(step):
+        raise KeyboardInterrupt
+
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run(stop)
+    assert len(calls) == 1
+
+
+def test_times_fall_from_one_to_zero():
+    for steps in (1, 2, 3, 10, 16, 1000):
+        times = power_times(steps)
+        assert len(times) == steps + 1
+        assert times[0] == 1
+        assert times[-1] == 0
+        assert (np.diff(times) < 0).all()
+    times = ddpm_times()
+    assert len(times) == 1001
+    assert 0.99 < times[0] < 1
+    assert times[-1] == 0
+    assert (np.diff(times) < 0).all()
+    with pytest.raises(ValueError, match="0"):
+        power_times(0)
+
+
+def test_noise_of_a_slice_depends_on_seed_stage_and_position_only():
+    def draw(seed, stage, positions):
+        return draw_slices([slice_generators(seed, stage, positions)], (4, 4))[0]
+
+    one = draw(7, "detail", [3, -2, 5])
+    assert torch.equal(one[0], draw(7, "detail", [9, 3])[1])
+    assert torch.equal(one[1], draw(7, "detail", [-2])[0])
+    for other in (draw(8, "detail", [3]), draw(7, "anatomy", [3]), draw(7, "detail", [4]), draw(-7, "detail", [3])):
+        assert not torch.equal(one[0], other[0])
+    many = draw_slices([slice_generators(0, "detail", range(64))], (64, 64))
+    assert abs(float(many.mean())) < 0.01
+    assert abs(float(many.std()) - 1) < 0.01
+    neighbours = (many[:, 1:] * many[:, :-1]).mean()
+    assert abs(float(neighbours)) < 0.01
