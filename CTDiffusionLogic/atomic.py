@@ -70,13 +70,16 @@ def _failures_named(path: Path) -> Iterator[None]:
     except CTDiffusionError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        number = _errno(error)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             remedy = "Free some space on that disk, or write to another one."
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
             remedy = "Choose a folder you may write to."
         else:
             remedy = "Choose another path."
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.", remedy=remedy) from error
+        raise OutputError(
+            f"{path} cannot be written: {os.strerror(number) if number else error}.", remedy=remedy
+        ) from error
     except RuntimeError as error:  # ITK's kind; it does not say why, so the disk is asked
         free = _free_bytes(path)
         full = "No space left on device" in str(error) or (free is not None and free < 1 << 20)
@@ -84,6 +87,16 @@ def _failures_named(path: Path) -> Iterator[None]:
         raise OutputError(
             f"{path} cannot be written: {reason}.", remedy="Free some space on that disk, or write to another one."
         ) from error
+
+
+def _errno(error: BaseException) -> int | None:
+    """The number of the error, or of the one it was made from (pydicom words its own)."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno:
+            return cause.errno
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _free_bytes(path: Path) -> int | None:

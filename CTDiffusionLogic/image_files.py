@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTDiffusionLogic.errors import InputError
-from CTDiffusionLogic.file_integrity import missing_bytes
+from CTDiffusionLogic.file_integrity import VoxelData, data_problem, locate_voxels
 from CTDiffusionLogic.geometry import Geometry
 from CTDiffusionLogic.volume import CTVolume, to_hu_int16
 
@@ -50,7 +50,7 @@ def read_image_header(path: Path) -> tuple[int, int, int]:
     Raises:
         InputError: If the file cannot be opened, or is not a three-dimensional image of single numbers.
     """
-    return _open(path)[1]
+    return _open(path)[2]
 
 
 def read_image_file(path: Path, *, require_hu: bool = True) -> CTVolume:
@@ -64,15 +64,16 @@ def read_image_file(path: Path, *, require_hu: bool = True) -> CTVolume:
         InputError: If the file is missing, damaged, truncated, of more or fewer than three
             dimensions, of several values a voxel, holds NaNs, or is not a CT in HU.
     """
-    reader, _ = _open(path)
+    reader, data, _ = _open(path)
     try:
-        problem = missing_bytes(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}.", remedy="Give a readable file.") from None
+        problem = data_problem(data)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.", remedy="Copy the file again.") from None
     if problem:
         raise InputError(f"{path} is truncated or damaged: {problem}.", remedy="Copy or export the file again.")
     try:
-        image = reader.Execute()
+        with _quiet_stderr(path):
+            image = reader.Execute()
     except RuntimeError as error:
         raise InputError(
             f"{path} cannot be read: {_itk_reason(error)}.", remedy="Copy or export the file again."
@@ -82,9 +83,12 @@ def read_image_file(path: Path, *, require_hu: bool = True) -> CTVolume:
     metadata = _own_metadata(image)
     try:
         hu = to_hu_int16(values, source=str(path))
+    except ValueError as error:
+        raise InputError(f"{error}.", remedy="Export the scan again with air in their place.") from None
+    try:
         geometry = Geometry(image.GetSpacing(), image.GetOrigin(), np.reshape(image.GetDirection(), (3, 3)))
     except ValueError as error:
-        raise InputError(f"{path} cannot be used: {error}.", remedy="Export the scan again without them.") from None
+        raise InputError(f"{path} has no usable geometry: {error}.", remedy="Export the scan again.") from None
     if require_hu and metadata.get("synthetic") != "yes":  # ours are in HU by construction
         check_hu(hu, str(path))
     return CTVolume(hu, geometry, {**metadata, "source": path.name})
@@ -127,13 +131,13 @@ def write_image_file(volume: CTVolume, path: Path) -> None:
     else:
         for key, value in volume.portable_metadata.items():
             image.SetMetaData(HEADER_PREFIX + _header_key(key), _header_value(value))
-    with _quiet_stderr():
+    with _quiet_stderr(path, writing=True):
         sitk.WriteImage(image, str(path), useCompression=suffix != ".nii")
-    if problem := missing_bytes(path):
+    if problem := data_problem(locate_voxels(path)):
         raise RuntimeError(problem)
 
 
-def _open(path: Path) -> tuple[sitk.ImageFileReader, tuple[int, int, int]]:
+def _open(path: Path) -> tuple[sitk.ImageFileReader, VoxelData, tuple[int, int, int]]:
     suffix = image_suffix(path)
     if not suffix:
         raise InputError(
@@ -144,6 +148,12 @@ def _open(path: Path) -> tuple[sitk.ImageFileReader, tuple[int, int, int]]:
         raise InputError(f"{path} does not exist.", remedy="Check the path.")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path} may not be read (permission denied).", remedy="Allow reading it, or copy it.")
+    try:
+        data = locate_voxels(path)  # before ITK, which would tell stderr about a broken header
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"{path} is not a readable {suffix} file: {error}.", remedy="Copy or export the file again."
+        ) from None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -151,7 +161,8 @@ def _open(path: Path) -> tuple[sitk.ImageFileReader, tuple[int, int, int]]:
         reader.SetImageIO(
             {".nr": "NrrdImageIO", ".nh": "NrrdImageIO", ".ni": "NiftiImageIO"}.get(suffix[:3], "MetaImageIO")
         )
-        reader.ReadImageInformation()
+        with _quiet_stderr(path):
+            reader.ReadImageInformation()
     except RuntimeError as error:
         raise InputError(
             f"{path} is not a readable {suffix} file: {_itk_reason(error)}.", remedy="Copy or export the file again."
@@ -167,7 +178,7 @@ def _open(path: Path) -> tuple[sitk.ImageFileReader, tuple[int, int, int]]:
         raise InputError(
             f"{path} is not a three-dimensional volume: its size is {shown}.", remedy="Give one 3D CT scan."
         )
-    return reader, (size[2], size[1], size[0])
+    return reader, data, (size[2], size[1], size[0])
 
 
 def _as_three_dimensional(image: sitk.Image) -> sitk.Image:
@@ -210,14 +221,24 @@ def _itk_reason(error: RuntimeError) -> str:
     """The last sentence of an ITK exception, without source files and object addresses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[-1] if lines else "unknown reason"
+    if "orthonormal" in reason:
+        return "its axes are not at right angles (was the gantry tilted?)"
     for mark in ("ITK ERROR:", "): "):
         reason = reason.rpartition(mark)[2] if mark in reason else reason
-    return reason.strip().rstrip(".")
+    reason = reason.removeprefix("Reason:").strip().rstrip(".")
+    return "its header or its data are damaged" if reason in ("", "Success") else reason
 
 
 @contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Keep what ITK's C libraries print to stderr (niftilib, MetaIO on a full disk) off the terminal."""
+def _quiet_stderr(path: Path, *, writing: bool = False) -> Iterator[None]:
+    """Keep what ITK's C libraries print to stderr off the terminal.
+
+    MetaIO does so for every odd header, niftilib on a full disk. This redirects the stderr of the whole
+    process, so other cases (reading NIfTI and NRRD, possibly from several threads) do without.
+    """
+    if not writing and image_suffix(path) not in (".mha", ".mhd"):
+        yield
+        return
     with _quiet_lock:
         try:
             sys.stderr.flush()

@@ -100,7 +100,7 @@ def find_scans(paths: Sequence[str | Path], *, index: str | Path | None = None) 
     Args:
         paths: Files and folders; folders are searched recursively, links that lead in circles are safe.
         index: CSV with the columns file (relative to the CSV), patient and region. Without it, an
-            ``INDEX.csv`` in a given folder or one level above is used.
+            ``INDEX.csv`` in a given folder or up to two levels above is used if it speaks of files there.
 
     Returns:
         Scans in the order of their paths, each once.
@@ -213,13 +213,17 @@ def _index_rows(roots: Sequence[Path], index: Path | None) -> tuple[dict[Path, d
     used: list[Path] = []
     for root in roots:
         folder = root if root.is_dir() else root.parent
-        for place in (folder, folder.resolve().parent):
+        real = root.resolve()
+        for place in (folder, *folder.resolve().parents[:2]):
             candidate = place / "INDEX.csv"
-            if candidate.is_file() and candidate.resolve() not in {u.resolve() for u in used}:
-                try:
-                    rows |= _read_index(candidate)
-                except InputError:
-                    continue  # some other table of that name
+            if not candidate.is_file() or candidate.resolve() in {u.resolve() for u in used}:
+                continue
+            try:
+                more = _read_index(candidate)
+            except InputError:
+                continue  # some other table of that name
+            if any(path.is_relative_to(real) or real.is_relative_to(path) for path in more):
+                rows |= more
                 used.append(candidate)
     return rows, tuple(used)
 
