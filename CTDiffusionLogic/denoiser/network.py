@@ -89,7 +89,7 @@ class SlabDenoiser(nn.Module):
             down_block_types=("DownBlock2D",) * (depth - 1) + (last,),
             up_block_types=(first,) + ("UpBlock2D",) * (depth - 1),
             add_attention=config.attention,
-            attention_head_dim=32,
+            attention_head_dim=math.gcd(32, config.channels[-1]),
             norm_num_groups=8,
             resnet_time_scale_shift="scale_shift",
             class_embed_type="identity",

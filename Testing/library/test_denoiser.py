@@ -1,0 +1,135 @@
+"""The slab denoiser, its preconditioning and its loss."""
+
+import pytest
+import torch
+
+from CTDiffusionLogic.denoiser.conditions import SlabConditions
+from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
+from CTDiffusionLogic.noise import SlabLoss, precondition
+
+K, SIZE = 8, 32
+
+
+def conditions(batch, *, size=SIZE, detail=False, mask=None, **changes):
+    values = {
+        "known": torch.full((batch, K, size, size), 0.25),
+        "mask": torch.zeros(batch, K) if mask is None else mask,
+        "offsets_mm": (torch.arange(K) - (K - 1) / 2).expand(batch, K) * 5.0,
+        "body_mm": torch.full((batch,), 300.0),
+        "pixel_mm": torch.full((batch,), 7.0),
+        "label": torch.zeros(batch, dtype=torch.int64),
+        "coarse": torch.zeros(batch, K, size, size) if detail else None,
+        "coarse_noise": torch.zeros(batch) if detail else None,
+    }
+    return SlabConditions(**(values | changes))
+
+
+def denoiser(stage, **changes):
+    torch.manual_seed(0)
+    values = {"channels": (16, 24), "layers": 1, "attention": stage == "anatomy", "labels": 2} | changes
+    network = SlabDenoiser(DenoiserConfig(stage=stage, **values))
+    torch.nn.init.normal_(network.unet.conv_out.weight, std=0.05)  # zero at birth: nothing would depend on anything
+    torch.nn.init.normal_(network.embed_label.weight, std=0.5)
+    return network.eval()
+
+
+@pytest.mark.parametrize("stage", ["anatomy", "detail"])
+def test_known_slices_come_back_as_given(stage):
+    mask = torch.zeros(2, K)
+    mask[:, [0, 5]] = 1
+    x_t = torch.randn(2, K, SIZE, SIZE)
+    told = conditions(2, detail=stage == "detail", mask=mask)
+    with torch.no_grad():
+        estimate = denoiser(stage)(x_t, torch.tensor([0.3, 0.9]), told)
+        other = denoiser(stage)(torch.where(mask[:, :, None, None] > 0, 99.0, x_t), torch.tensor([0.3, 0.9]), told)
+    assert (estimate[:, [0, 5]] == 0.25).all()
+    assert torch.equal(estimate, other), "noise on known slices must not matter"
+
+
+@pytest.mark.parametrize(
+    ("stage", "change"),
+    [
+        ("anatomy", {"body_mm": torch.full((1,), 500.0)}),
+        ("anatomy", {"body_mm": torch.full((1,), torch.nan)}),
+        ("anatomy", {"pixel_mm": torch.full((1,), 5.0)}),
+        ("anatomy", {"offsets_mm": (torch.arange(K) - 3.5)[None] * 20.0}),
+        ("anatomy", {"label": torch.ones(1, dtype=torch.int64)}),
+        ("detail", {"coarse": torch.ones(1, K, SIZE, SIZE)}),
+        ("detail", {"coarse_noise": torch.full((1,), 0.1)}),
+    ],
+)
+def test_every_condition_changes_the_estimate(stage, change):
+    network = denoiser(stage)
+    x_t, t = torch.randn(1, K, SIZE, SIZE), torch.tensor([0.5])
+    with torch.no_grad():
+        usual = network(x_t, t, conditions(1, detail=stage == "detail"))
+        changed = network(x_t, t, conditions(1, detail=stage == "detail", **change))
+    assert torch.isfinite(changed).all()
+    assert (usual - changed).abs().max() > 1e-4
+
+
+def test_the_detail_stage_runs_on_any_matrix():
+    network = denoiser("detail")
+    with torch.no_grad():
+        for size in (16, 48, 64):
+            estimate = network(
+                torch.randn(1, K, size, size), torch.tensor([0.5]), conditions(1, size=size, detail=True)
+            )
+            assert estimate.shape == (1, K, size, size)
+
+
+def test_config_survives_its_dictionary_and_refuses_strangers():
+    config = DenoiserConfig(stage="detail", channels=(8, 16), residual_scale=0.2)
+    assert DenoiserConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(TypeError):
+        DenoiserConfig.from_dict({**config.to_dict(), "code": "evil"})
+
+
+def test_preconditioning_gives_unit_variance_in_and_out():
+    """EDM, table 1: the network's input and its target have unit variance at every level."""
+    generator = torch.Generator().manual_seed(0)
+    sigma_data = 0.44
+    x0 = sigma_data * torch.randn(20000, generator=generator)
+    noise = torch.randn(20000, generator=generator)
+    for level in (0.02, 0.3, 0.5, 0.8, 0.98):
+        factors = precondition(torch.tensor([level]), sigma_data)
+        x_t = (1 - level) * x0 + level * noise
+        target = (x0 - factors.c_skip.squeeze() * x_t) / factors.c_out.squeeze()
+        assert abs(float((factors.c_in.squeeze() * x_t).std()) - 1) < 0.03
+        assert abs(float(target.std()) - 1) < 0.03
+
+
+def test_a_perfect_denoiser_has_no_loss_and_an_empty_one_the_loss_of_edm():
+    loss = SlabLoss(mean=0.0, std=1.0, sigma_data=0.5)
+    generator = torch.Generator().manual_seed(1)
+    x0 = 0.5 * torch.randn(64, K, 8, 8, generator=generator)
+    noise = torch.randn(x0.shape, generator=generator)
+    t = loss.draw_levels(64, generator)
+    told = conditions(64, size=8)
+    assert float(loss(lambda *_: x0, x0, noise, t, told).max()) == 0
+
+    def skip_only(x_t, t, _conditions):  # F = 0: the loss is the variance of F's target, one
+        return precondition(t, 0.5).c_skip * x_t
+
+    assert abs(float(loss(skip_only, x0, noise, t, told).mean()) - 1) < 0.05
+
+
+def test_known_slices_do_not_count_in_the_loss():
+    loss = SlabLoss(mean=0.0, std=1.0, sigma_data=0.5)
+    mask = torch.zeros(3, K)
+    mask[:, :4] = 1
+    x0 = torch.zeros(3, K, 8, 8)
+    wrong_where_known = x0.clone()
+    wrong_where_known[:, :4] = 100
+    values = loss(
+        lambda *_: wrong_where_known, x0, torch.randn_like(x0), torch.full((3,), 0.5), conditions(3, size=8, mask=mask)
+    )
+    assert float(values.max()) == 0
+
+
+def test_levels_are_logit_normal_and_stratified():
+    loss = SlabLoss(mean=-0.5, std=1.2, sigma_data=0.5)
+    levels = loss.draw_levels(4096, torch.Generator().manual_seed(3))
+    log_sigma = torch.logit(levels)
+    assert abs(float(log_sigma.mean()) + 0.5) < 0.02
+    assert abs(float(log_sigma.std()) - 1.2) < 0.02
