@@ -145,6 +145,11 @@ def restoreLayout(scene: Any = None) -> bool:
     return True
 
 
+def isOverlayShown(scene: Any = None) -> bool:
+    """Whether the overlay is the layout of the scene now."""
+    return _layoutNode(sceneOrDefault(scene)).GetViewArrangement() == OVERLAY.number
+
+
 def fitViews(layout: ComparisonLayout, volumes: Sequence[Any], *, margin: float = 1.04) -> float:
     """Centre each row on its volume, all views at the same scale, so that sizes can be compared by eye.
 
