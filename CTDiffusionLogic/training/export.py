@@ -14,10 +14,11 @@ from CTDiffusionLogic.bundle import save_model
 from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.denoiser.intensity import KNOTS
+from CTDiffusionLogic.sampling import ANATOMY_STEPS, DEFAULT_SAMPLER, DETAIL_STEPS
 from CTDiffusionLogic.training.options import Preset, TrainOptions
 
-#: Steps that are enough; see the sampler table in the documentation.
-SAMPLING = {"sampler": "heun", "anatomy_steps": 12, "detail_steps": 6}
+#: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`.
+SAMPLING = {"sampler": DEFAULT_SAMPLER, "anatomy_steps": ANATOMY_STEPS, "detail_steps": DETAIL_STEPS}
 
 
 def export_model(

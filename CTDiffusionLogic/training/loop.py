@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from CTDiffusionLogic.allocator import keep_freed_memory
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.errors import CTDiffusionError, InputError
 from CTDiffusionLogic.training.checkpoint import load_newest, save_checkpoint
+from CTDiffusionLogic.training.contact_sheet import write_sheet
 from CTDiffusionLogic.training.export import export_model
 from CTDiffusionLogic.training.options import Preset, TrainOptions
 from CTDiffusionLogic.training.stage import STAGES, StageTrainer
@@ -93,6 +95,10 @@ def train_loop(
             path = save_checkpoint(options.run / "checkpoints", tensors, step=step, facts=facts)
             export_model(options, preset, corpus, stages, step=step, hours=total_hours, metrics=log.newest)
             report("checkpoint", {"path": str(path), "step": step})
+            with ExitStack() as stack:
+                networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
+                sheet = write_sheet(networks, corpus.plan, options.run / "samples", step=step)
+            report("sample", {"path": str(sheet), "step": step})
         accelerator.wait_for_everyone()
 
     sums: dict[str, torch.Tensor] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -96,13 +97,21 @@ class StageTrainer:
         """Loss of the averaged weights on fixed slabs and noise of held-out patients; None if there are none."""
         if self.held_out is None:
             return None
+        with self.averaged() as network:
+            losses = [self._loss(network, self.held_out.batch(n), n, held_out=True) for n in range(HELD_OUT_BATCHES)]
+        return float(torch.stack(losses).mean())
+
+    @contextmanager
+    def averaged(self) -> Iterator[SlabDenoiser]:
+        """Lend the network with its averaged weights, in evaluation mode."""
         self.ema.store(self.network.parameters())
         self.ema.copy_to(self.network.parameters())
         self.network.eval()
-        losses = [self._loss(self.network, self.held_out.batch(n), n, held_out=True) for n in range(HELD_OUT_BATCHES)]
-        self.network.train()
-        self.ema.restore(self.network.parameters())
-        return float(torch.stack(losses).mean())
+        try:
+            yield self.network
+        finally:
+            self.network.train()
+            self.ema.restore(self.network.parameters())
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """EMA weights by parameter name, on the CPU, for a model file."""

@@ -1,0 +1,101 @@
+"""A sheet of samples while the training runs: what the model makes now, beside nothing but its own past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from CTDiffusionLogic.atomic import atomic_file
+from CTDiffusionLogic.corpus.plan import CorpusPlan
+from CTDiffusionLogic.denoiser.coarse import from_residual, upsample
+from CTDiffusionLogic.denoiser.conditions import SlabConditions
+from CTDiffusionLogic.denoiser.intensity import intensity_to_hu
+from CTDiffusionLogic.denoiser.network import SlabDenoiser
+from CTDiffusionLogic.sampling import ANATOMY_STEPS, DETAIL_STEPS, power_times, sample_multistep
+
+#: Places along the body that are shown, as parts of the known range.
+PLACES = (0.25, 0.55, 0.85)
+#: Pixels per side of a tile, and the HU shown as black and white.
+TILE, BLACK_HU, WHITE_HU = 128, -1000, 400
+
+
+@torch.no_grad()
+def sample_sheet(
+    anatomy: SlabDenoiser, detail: SlabDenoiser, plan: CorpusPlan, *, device: torch.device, seed: int = 0
+) -> NDArray[np.uint8]:
+    """Make a slab at each of three places along the body, from the same noise at every call.
+
+    Returns:
+        Grey picture (2 * places * TILE, K * TILE): a row of anatomy, then the same slab in full detail.
+    """
+    slabs, slices = len(PLACES), anatomy.config.slices
+    generator = torch.Generator().manual_seed(seed)
+    low, high = plan.body_range_mm
+    offsets = (torch.arange(slices) - (slices - 1) / 2) * plan.anatomy_gap_mm
+    size = (plan.anatomy_size, plan.anatomy_size)
+    nothing = torch.zeros(slabs, slices, *size)
+    conditions = SlabConditions(
+        known=nothing,
+        mask=torch.zeros(slabs, slices),
+        offsets_mm=offsets.expand(slabs, -1),
+        body_mm=torch.tensor([low + place * (high - low) for place in PLACES]),
+        pixel_mm=torch.full((slabs,), plan.fov_mm / plan.anatomy_size),
+        label=torch.zeros(slabs, dtype=torch.int64),
+    ).to(device)
+    noise = torch.randn(nothing.shape, generator=generator).to(device)
+    coarse = _sample(anatomy, noise, conditions, ANATOMY_STEPS)
+    full = (plan.image_size, plan.image_size)
+    rows = []
+    for index in range(slabs):  # one at a time: at full size memory counts
+        up = upsample(coarse[index], full)[None]
+        told = conditions.slice(index, index + 1)
+        told = SlabConditions(
+            known=torch.zeros_like(up),
+            mask=told.mask,
+            offsets_mm=told.offsets_mm,
+            body_mm=told.body_mm,
+            pixel_mm=torch.full_like(told.pixel_mm, plan.fov_mm / plan.image_size),
+            label=told.label,
+            coarse=up,
+            coarse_noise=torch.zeros_like(told.body_mm),
+        )
+        noise = torch.randn(up.shape, generator=generator).to(device)
+        residual = _sample(detail, noise, told, DETAIL_STEPS)
+        rows += [_tiles(coarse[index]), _tiles(from_residual(residual, up, plan.residual_scale)[0])]
+    return np.concatenate(rows)
+
+
+def save_sheet(picture: NDArray[np.uint8], path: Path) -> None:
+    """Write the picture as PNG, atomically."""
+    from PIL import Image
+
+    with atomic_file(path) as temporary:
+        Image.fromarray(picture).save(temporary)
+
+
+def _sample(denoiser: SlabDenoiser, noise: Tensor, conditions: SlabConditions, steps: int) -> Tensor:
+    def model(x: Tensor, t: float) -> Tensor:
+        return denoiser(x, torch.full((len(x),), t, device=x.device), conditions)
+
+    return sample_multistep(model, noise, power_times(steps))
+
+
+def _tiles(slab: Tensor) -> NDArray[np.uint8]:
+    """The slices of a slab side by side, from the feet on the left to the head on the right."""
+    resized = torch.nn.functional.interpolate(slab[None].float(), size=(TILE, TILE), mode="area")[0]
+    hu = intensity_to_hu(resized).astype(np.float32)
+    grey = np.clip((hu - BLACK_HU) / (WHITE_HU - BLACK_HU), 0, 1) * 255
+    return np.concatenate(list(grey.astype(np.uint8)), axis=1)
+
+
+def write_sheet(networks: Mapping[str, SlabDenoiser], plan: CorpusPlan, folder: Path, *, step: int) -> Path:
+    """Sample and write ``folder/step-<step>.png``; the networks hold the weights to be shown."""
+    device = next(networks["anatomy"].parameters()).device
+    path = folder / f"step-{step:08d}.png"
+    save_sheet(sample_sheet(networks["anatomy"], networks["detail"], plan, device=device), path)
+    return path
