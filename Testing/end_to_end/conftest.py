@@ -1,0 +1,184 @@
+"""The command as a real process, a model of random weights, and inputs that are wrong in every way there is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "Testing" / "library"))
+
+from dicom_files import scan_hu, write_series  # noqa: E402
+
+from CTDiffusionLogic.bundle import save_model  # noqa: E402
+from CTDiffusionLogic.cli.events import Event, parse_line  # noqa: E402
+from CTDiffusionLogic.denoiser.intensity import KNOTS  # noqa: E402
+from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser  # noqa: E402
+
+#: One thread: a volume must not depend on how many cores the test machine has.
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if not key.startswith("CTDIFFUSION_")},
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(REPOSITORY),
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def events(self) -> list[Event]:
+        """The events on stdout; fails if there is anything else."""
+        events = [parse_line(line) for line in self.out.splitlines()]
+        assert None not in events, self.out
+        return events  # type: ignore[return-value]
+
+    @property
+    def failure(self) -> str:
+        """The one line that says why; fails if there is more than one, or a traceback."""
+        lines = self.err.splitlines()
+        assert "Traceback" not in self.err, self.err
+        assert len([line for line in lines if line.startswith("ctdiffusion: ")]) == 1, self.err
+        assert lines[-1].startswith("ctdiffusion: "), self.err
+        return lines[-1]
+
+
+Run = Callable[..., Ended]
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "CTDiffusionLogic", *map(str, words)]
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    """Run the command in an empty folder and wait for its end."""
+
+    def call(*words: object, before: Callable[[], None] | None = None) -> Ended:
+        done = subprocess.run(
+            command(*words),
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            preexec_fn=before,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the command and return the process; what is still running afterwards is killed."""
+    started = []
+
+    def call(*words: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command(*words), cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    """A model of random weights: it makes noise, but goes through everything a real one does."""
+    torch.manual_seed(1)
+    common = {"slices": 8, "channels": (32, 32), "layers": 1}
+    stages = {
+        "anatomy": SlabDenoiser(DenoiserConfig(stage="anatomy", attention=True, **common)),
+        "detail": SlabDenoiser(DenoiserConfig(stage="detail", attention=False, residual_scale=0.3, **common)),
+    }
+    tensors = {f"{stage}.{name}": t for stage, net in stages.items() for name, t in net.state_dict().items()}
+    card = {
+        "name": "noise",
+        "stages": {stage: net.config.to_dict() for stage, net in stages.items()},
+        "plan": {
+            "image_size": 64,
+            "anatomy_size": 32,
+            "fov_mm": 384.0,
+            "pixel_mm": 6.0,
+            "pixel_mm_range": [1.0, 8.0],
+            "anatomy_gap_mm": 6.0,
+            "max_gap_mm": 36.0,
+            "spacing_mm_range": [1.0, 8.0],
+            "body_mm_range": [0.0, 600.0],
+            "body_mm_coverage": [3] * 20,
+            "hu_knots": [list(knot) for knot in KNOTS],
+        },
+        "labels": [],
+        "sampling": {"sampler": "heun", "anatomy_steps": 2, "detail_steps": 2},
+        "training": {"patients": 0},
+        "limits": ["Makes noise."],
+    }
+    path = tmp_path_factory.mktemp("model") / "noise.safetensors"
+    save_model(path, tensors, card)
+    return path
+
+
+def _write_nifti(path: Path, hu: np.ndarray) -> None:
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing((2.0, 2.0, 3.0))
+    sitk.WriteImage(image, str(path))
+
+
+@pytest.fixture(scope="session")
+def bad_inputs(tmp_path_factory) -> dict[str, tuple[Path, str]]:
+    """Unusable data by name: where they are, and words that the message must have."""
+    folder = tmp_path_factory.mktemp("bad")
+    inputs = {}
+
+    def add(name: str, words: str) -> Path:
+        inputs[name] = (folder / name, words)
+        return folder / name
+
+    add("missing.nii.gz", "does not exist")
+    add("empty", "No CT scans found").mkdir()
+    text = add("text", "is not a DICOM file")
+    text.mkdir()
+    (text / "notes.dcm").write_text("This is a text file.\n" * 40)
+    truncated = add("truncated.nii.gz", "truncated")
+    _write_nifti(truncated, scan_hu(12, 32, 32))
+    truncated.write_bytes(truncated.read_bytes()[:-5000])
+    write_series(add("mr", "MR"), scan_hu(10), change=lambda k, d: (d.update({"Modality": "MR"}), None)[1])
+    nan = scan_hu(10, 32, 32).astype(np.float32)
+    nan[3, 4, 5:8] = np.nan
+    _write_nifti(add("nan.nii.gz", "3 voxels that are not numbers"), nan)
+    _write_nifti(
+        add("colours.nii.gz", "does not look like a CT"), np.arange(8 * 32 * 32, dtype=np.uint8).reshape(8, 32, 32)
+    )
+    return inputs
+
+
+@pytest.fixture(scope="session")
+def two_slices(tmp_path_factory) -> Path:
+    """A scan that can be looked at, but not trained on."""
+    folder = tmp_path_factory.mktemp("two") / "series"
+    write_series(folder, scan_hu(2))
+    return folder
+
+
+def tree(folder: Path) -> set[str]:
+    """All files and folders below ``folder``, hidden ones too."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
