@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
+
+from CTDiffusionLogic.quiet import quiet_warnings
 
 #: Suffixes that promise DICOM; other names are looked into.
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -80,6 +81,11 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def one_line(error: Exception) -> str:
+    """The message of a library's exception, fit to stand within a sentence."""
+    return " ".join(str(error).split())[:200].rstrip(" .")
+
+
 def read_headers(path: Path) -> list[SliceHeader]:
     """Headers of all images in one file.
 
@@ -90,8 +96,7 @@ def read_headers(path: Path) -> list[SliceHeader]:
     if not is_dicom(path) and not named_dicom:
         raise NotAnImage("")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's remarks on odd values would go to stderr
+        with quiet_warnings():
             # Files without the DICOM mark exist (old exports): force, then look whether it made sense.
             dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=named_dicom)
             if "SOPClassUID" not in dataset and "Modality" not in dataset:
@@ -101,8 +106,10 @@ def read_headers(path: Path) -> list[SliceHeader]:
         raise NotAnImage("is not a DICOM file") from None
     except OSError as error:
         raise NotAnImage(f"cannot be read: {error.strerror or error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, EOFError) as error:
-        raise NotAnImage(f"has a damaged DICOM header: {error}") from None
+    except NotAnImage:
+        raise
+    except Exception as error:  # pydicom raises a dozen kinds on damaged files
+        raise NotAnImage(f"has a damaged DICOM header: {one_line(error)}") from None
 
 
 def _headers_of(path: Path, dataset: Any) -> list[SliceHeader]:
@@ -125,17 +132,17 @@ def _headers_of(path: Path, dataset: Any) -> list[SliceHeader]:
         spacing = frame.numbers("PixelSpacing", 2)
         if not position or not orientation:
             raise NotAnImage(f"is a {modality or 'picture'} image without a position in the patient")
-        if not spacing:
+        if not spacing or min(spacing) <= 0:
             raise NotAnImage("has no pixel size")
-        slope, intercept = frame.get("RescaleSlope"), frame.get("RescaleIntercept")
+        slope, intercept = frame.number("RescaleSlope"), frame.number("RescaleIntercept")
         image = DicomSlice(
             path=path,
             frame=index,
             sop_uid=str(dataset.get("SOPInstanceUID", "")),
             position=(position[0], position[1], position[2]),
-            slope=float(slope if slope is not None else 1.0),
-            intercept=float(intercept if intercept is not None else 0.0),
-            has_rescale=slope is not None and intercept is not None,
+            slope=slope or 1.0,
+            intercept=intercept or 0.0,
+            has_rescale=bool(slope) and intercept is not None,
         )
         headers.append(
             SliceHeader(
@@ -170,8 +177,28 @@ class FrameFields:
         self._places = [item for group in groups for e in group if e.VR == "SQ" for item in e.value] + [dataset]
 
     def get(self, name: str) -> Any:
-        """The first value that is not empty, or None."""
-        return next((p.get(name) for p in self._places if p.get(name) not in (None, "")), None)
+        """The first value that is neither empty nor unreadable, or None."""
+        for place in self._places:
+            try:
+                value = place.get(name)
+            except Exception:  # damaged: pydicom converts a value when it is asked for it
+                continue
+            if value not in (None, ""):
+                return value
+        return None
+
+    def text(self, name: str) -> str:
+        """A field as text, "" if it is absent."""
+        value = self.get(name)
+        return "" if value is None else str(value)
+
+    def number(self, name: str) -> float | None:
+        """A field that holds one finite number, or None."""
+        try:
+            number = float(self.get(name))
+        except (TypeError, ValueError):
+            return None
+        return number if math.isfinite(number) else None
 
     def numbers(self, name: str, count: int) -> tuple[float, ...]:
         """A field of ``count`` finite numbers, or () if it is absent or something else."""

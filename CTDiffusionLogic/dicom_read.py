@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom.uid import ImplicitVRLittleEndian
 
-from CTDiffusionLogic.dicom_headers import DicomSlice
+from CTDiffusionLogic.dicom_headers import DicomSlice, one_line
 from CTDiffusionLogic.dicom_series import DicomSearch, DicomSeries, find_series
 from CTDiffusionLogic.errors import InputError
 from CTDiffusionLogic.image_files import AIRLIKE_HU, check_hu
+from CTDiffusionLogic.quiet import quiet_stderr, quiet_warnings
 from CTDiffusionLogic.volume import AIR_HU, CTVolume, to_hu_int16
 
 
@@ -100,8 +100,7 @@ def _decode(image: DicomSlice) -> tuple[Any, NDArray]:
     """The data set and its stored values, shape (frames, rows, columns)."""
     path = image.path
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's remarks would go to stderr
+        with quiet_warnings():
             dataset = pydicom.dcmread(path, force=True)
             if "PixelData" not in dataset or not dataset.PixelData:
                 raise InputError(f"{path} has no pixel data.", remedy="Copy or export the series again.")
@@ -114,10 +113,11 @@ def _decode(image: DicomSlice) -> tuple[Any, NDArray]:
                 if not compressed:
                     raise
                 pixels = _decode_with_itk(image)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, RuntimeError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
+    except InputError:
+        raise
+    except Exception as error:  # pydicom raises a dozen kinds on damaged files
         raise InputError(
-            f"{path} is truncated or damaged: {reason}.", remedy="Copy or export the series again."
+            f"{path} is truncated or damaged: {one_line(error)}.", remedy="Copy or export the series again."
         ) from None
     return dataset, pixels.reshape(-1, *pixels.shape[-2:])
 
@@ -131,7 +131,8 @@ def _decode_with_itk(image: DicomSlice) -> NDArray:
         reader = sitk.ImageFileReader()
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileName(str(image.path))
-        values = sitk.GetArrayFromImage(reader.Execute())
+        with quiet_stderr():
+            values = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError:
         syntax = pydicom.dcmread(image.path, stop_before_pixels=True).file_meta.TransferSyntaxUID
         raise InputError(

@@ -24,6 +24,7 @@ import numpy as np
 from CTDiffusionLogic.dicom_headers import DicomSlice, FrameFields, NotAnImage, SliceHeader, own_metadata, read_headers
 from CTDiffusionLogic.dicom_stack import stack_slices
 from CTDiffusionLogic.geometry import Geometry
+from CTDiffusionLogic.quiet import quiet_warnings
 
 #: RescaleType values that mean HU, or that scanners write when they mean HU.
 HU_RESCALE_TYPES = ("", "HU", "US", "HU_MOD", "UNSPECIFIED")
@@ -145,7 +146,8 @@ def find_series(paths: Path | Iterable[Path]) -> DicomSearch:
             reason = f"differs in orientation or matrix from the {largest} other images of its series"
             rejected += [(h.slice.path, reason) for h in group]
         else:
-            series.append(_to_series(group))
+            with quiet_warnings():
+                series.append(_to_series(group))
     series.sort(key=lambda s: (str(s.folder), s.uid))
     return DicomSearch(tuple(series), tuple(rejected))
 
@@ -168,10 +170,10 @@ def _to_series(group: Sequence[SliceHeader]) -> DicomSeries:
         [h.slice for h in group],
         orientation=first.orientation,
         pixel_spacing=first.pixel_spacing,
-        nominal_spacing=abs(float(frame.get("SpacingBetweenSlices") or frame.get("SliceThickness") or 0)),
+        nominal_spacing=abs(frame.number("SpacingBetweenSlices") or frame.number("SliceThickness") or 0.0),
     )
-    modality = str(dataset.get("Modality") or "")
-    kind = str(frame.get("RescaleType") or "").upper()
+    modality = frame.text("Modality")
+    kind = frame.text("RescaleType").upper()
     problem, remedy = stack.problem, stack.remedy
     if modality != "CT":
         problem, remedy = f"is {modality or 'of unknown modality'}, not CT", "Give a CT."
@@ -179,8 +181,8 @@ def _to_series(group: Sequence[SliceHeader]) -> DicomSeries:
         problem, remedy = "is a localizer (scout view), not a scan", "Give the scan itself."
     elif kind not in HU_RESCALE_TYPES:
         problem, remedy = f"holds values of type {kind}, not HU", "Give a CT in Hounsfield units."
-    facts = {key: str(value) for key, tag in _FACTS.items() if (value := frame.get(tag)) is not None}
-    if dataset.get("SyntheticData") == "YES":
+    facts = {key: value for key, tag in _FACTS.items() if (value := frame.text(tag))}
+    if frame.text("SyntheticData") == "YES":
         facts = {**own_metadata(dataset), "synthetic": "yes"}
     return DicomSeries(
         uid=first.series_uid,
@@ -193,10 +195,10 @@ def _to_series(group: Sequence[SliceHeader]) -> DicomSeries:
         remedy=remedy,
         notes=stack.notes,
         modality=modality,
-        description=str(dataset.get("SeriesDescription") or ""),
-        patient=pseudonym(str(dataset.get("PatientID") or dataset.get("StudyInstanceUID") or "")),
-        study_uid=str(dataset.get("StudyInstanceUID") or ""),
-        sop_class_uid=str(dataset.get("SOPClassUID") or ""),
-        frame_of_reference_uid=str(dataset.get("FrameOfReferenceUID") or ""),
+        description=frame.text("SeriesDescription"),
+        patient=pseudonym(frame.text("PatientID") or frame.text("StudyInstanceUID")),
+        study_uid=frame.text("StudyInstanceUID"),
+        sop_class_uid=frame.text("SOPClassUID"),
+        frame_of_reference_uid=frame.text("FrameOfReferenceUID"),
         facts=facts,
     )

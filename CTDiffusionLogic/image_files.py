@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from CTDiffusionLogic.errors import InputError
 from CTDiffusionLogic.file_integrity import VoxelData, data_problem, locate_voxels
 from CTDiffusionLogic.geometry import Geometry
+from CTDiffusionLogic.quiet import quiet_stderr
 from CTDiffusionLogic.volume import CTVolume, to_hu_int16
 
 #: Suffixes of the image files that are read.
@@ -29,7 +28,6 @@ HEADER_PREFIX = "CTDiffusion."
 #: A scan in HU has air or lung somewhere: voxels below this value.
 AIRLIKE_HU = -200
 
-_quiet_lock = threading.Lock()
 sitk.ProcessObject.GlobalWarningDisplayOff()  # ITK's warnings would go to stderr, between our own lines
 
 
@@ -72,7 +70,7 @@ def read_image_file(path: Path, *, require_hu: bool = True) -> CTVolume:
     if problem:
         raise InputError(f"{path} is truncated or damaged: {problem}.", remedy="Copy or export the file again.")
     try:
-        with _quiet_stderr(path):
+        with _quietly(path):
             image = reader.Execute()
     except RuntimeError as error:
         raise InputError(
@@ -131,7 +129,7 @@ def write_image_file(volume: CTVolume, path: Path) -> None:
     else:
         for key, value in volume.portable_metadata.items():
             image.SetMetaData(HEADER_PREFIX + _header_key(key), _header_value(value))
-    with _quiet_stderr(path, writing=True):
+    with quiet_stderr():  # niftilib and MetaIO would tell of a full disk
         sitk.WriteImage(image, str(path), useCompression=suffix != ".nii")
     if problem := data_problem(locate_voxels(path)):
         raise RuntimeError(problem)
@@ -161,7 +159,7 @@ def _open(path: Path) -> tuple[sitk.ImageFileReader, VoxelData, tuple[int, int, 
         reader.SetImageIO(
             {".nr": "NrrdImageIO", ".nh": "NrrdImageIO", ".ni": "NiftiImageIO"}.get(suffix[:3], "MetaImageIO")
         )
-        with _quiet_stderr(path):
+        with _quietly(path):
             reader.ReadImageInformation()
     except RuntimeError as error:
         raise InputError(
@@ -179,6 +177,11 @@ def _open(path: Path) -> tuple[sitk.ImageFileReader, VoxelData, tuple[int, int, 
             f"{path} is not a three-dimensional volume: its size is {shown}.", remedy="Give one 3D CT scan."
         )
     return reader, data, (size[2], size[1], size[0])
+
+
+def _quietly(path: Path) -> AbstractContextManager[None]:
+    """MetaIO prints on every odd header; the readers of NIfTI and NRRD are quiet once the header was checked."""
+    return quiet_stderr() if image_suffix(path) in (".mha", ".mhd") else nullcontext()
 
 
 def _as_three_dimensional(image: sitk.Image) -> sitk.Image:
@@ -227,30 +230,3 @@ def _itk_reason(error: RuntimeError) -> str:
         reason = reason.rpartition(mark)[2] if mark in reason else reason
     reason = reason.removeprefix("Reason:").strip().rstrip(".")
     return "its header or its data are damaged" if reason in ("", "Success") else reason
-
-
-@contextmanager
-def _quiet_stderr(path: Path, *, writing: bool = False) -> Iterator[None]:
-    """Keep what ITK's C libraries print to stderr off the terminal.
-
-    MetaIO does so for every odd header, niftilib on a full disk. This redirects the stderr of the whole
-    process, so other cases (reading NIfTI and NRRD, possibly from several threads) do without.
-    """
-    if not writing and image_suffix(path) not in (".mha", ".mhd"):
-        yield
-        return
-    with _quiet_lock:
-        try:
-            sys.stderr.flush()
-            saved = os.dup(2)
-        except (OSError, AttributeError, ValueError):  # no stderr (a GUI program): nothing to keep quiet
-            yield
-            return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, 2)
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            os.close(nowhere)
