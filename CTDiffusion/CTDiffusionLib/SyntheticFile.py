@@ -32,7 +32,7 @@ def loadSyntheticVolume(
         volume.hu,
         volume.geometry.ijk_to_ras,
         f"SYNTHETIC {Path(path).name.split('.')[0]}",
-        metadata=volume.metadata,
+        metadata=volume.portable_metadata,
         reference=reference,
         scene=scene,
         volumesLogic=volumesLogic,

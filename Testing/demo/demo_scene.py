@@ -32,17 +32,25 @@ class RealVolume:
     Args:
         volume: Its voxels and geometry.
         name: How it is called, without any patient data.
-        is_phantom: Whether it was computed; then it is called a phantom wherever it shows.
     """
 
     volume: CTVolume
     name: str
-    is_phantom: bool = False
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether it was computed; then it is called a phantom wherever it shows."""
+        return is_phantom(self.volume)
 
     @property
     def kind(self) -> str:
         """REAL or PHANTOM."""
         return "PHANTOM" if self.is_phantom else "REAL"
+
+
+def is_phantom(volume: CTVolume) -> bool:
+    """Whether a volume says that it is a phantom."""
+    return volume.metadata.get("phantom") == "yes"
 
 
 def save_comparison(synthetic: CTVolume, real: RealVolume, folder: Path) -> Iterator[Path]:
@@ -92,7 +100,7 @@ def _insert(synthetic: CTVolume, real: RealVolume, *, volumes_logic: Any) -> lis
         synthetic.hu,
         synthetic.geometry.ijk_to_ras,
         "SYNTHETIC CT",
-        metadata=synthetic.metadata,
+        metadata=synthetic.portable_metadata,
         reference=real_node,
         volumesLogic=volumes_logic,
     )
@@ -105,7 +113,13 @@ def _picture(
     upper, lower = ([views.picture(tag) for tag in row.tags] for row in _LAYOUT.rows)
     drawn_already = views.with_opengl  # the label is a part of the views then
     rows = [
-        PictureRow("SYNTHETIC", _made_by(node), upper, AMBER, "" if drawn_already else CornerAnnotation.TEXT),
+        PictureRow(
+            "PHANTOM" if is_phantom(synthetic) else "SYNTHETIC",
+            _made_by(node),
+            upper,
+            AMBER,
+            "" if drawn_already else CornerAnnotation.TEXT,
+        ),
         PictureRow(real.kind, real.name, lower, stamp="PHANTOM - computed, not a scan" if real.is_phantom else ""),
     ]
     display = Display.displayNodeOf(node)

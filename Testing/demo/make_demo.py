@@ -59,7 +59,10 @@ def find_real_volume(given: Path | None) -> RealVolume:
         InputError: If a scan that was given, or the folder named by CTDIFFUSION_DATA, cannot be used.
     """
     if given is not None:
-        return RealVolume(read_volume(given), _scan_name(given))
+        real = RealVolume(read_volume(given), _scan_name(given))
+        if real.volume.metadata.get("synthetic") == "yes" and not real.is_phantom:
+            raise InputError(f"{given} is synthetic.", remedy="Give a real scan to compare with.")
+        return real
     named = os.environ.get("CTDIFFUSION_DATA")
     folder = Path(named) if named else _REPOSITORY.parent / "shared" / "ct"
     if named and not folder.is_dir():
@@ -70,7 +73,7 @@ def find_real_volume(given: Path | None) -> RealVolume:
             return RealVolume(read_volume(path), _scan_name(path))
     from CTDiffusionLogic.phantom import torso_phantom
 
-    return RealVolume(torso_phantom(), "computed torso", is_phantom=True)
+    return RealVolume(torso_phantom(), "computed torso")
 
 
 def generate(path: Path) -> Path:
@@ -79,7 +82,7 @@ def generate(path: Path) -> Path:
     Raises:
         ResourceError: If the command fails; it has said why.
     """
-    command = [sys.executable, "-m", "CTDiffusionLogic.cli.main", "generate", *_GENERATE, "--out", str(path)]
+    command = [sys.executable, "-m", "CTDiffusionLogic", "generate", *_GENERATE, "--overwrite", "--out", str(path)]
     _say(f"Generating: ctdiffusion {' '.join(command[3:])}")
     finished = subprocess.run(command, cwd=_REPOSITORY, check=False)
     if finished.returncode != 0 or not path.is_file():
