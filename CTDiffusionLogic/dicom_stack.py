@@ -72,7 +72,7 @@ def stack_slices(
     positions = np.array([s.position for s in stack.slices])
     along = positions @ normal
     gaps = np.diff(along)
-    typical = float(np.median(gaps))
+    typical = float(np.quantile(gaps, 0.5, method="lower"))  # one that occurs, of two as of many
     spacing = float((along[-1] - along[0]) / (len(along) - 1))
     tolerance = max(min(ROUNDING_MM, THIN_SHARE * typical), THICK_SHARE * typical)
     off_grid = along - along[0] - spacing * np.arange(len(along))

@@ -128,9 +128,8 @@ def test_metadata_name_the_scanner_but_not_the_patient(tmp_path):
 
 
 def test_pseudonyms_are_stable_and_differ():
-    assert pseudonym("Doe-4711") == "p" + pseudonym("Doe-4711")[1:]
-    assert pseudonym("Doe-4711") == pseudonym("Doe-4711") != pseudonym("Doe-4712")
-    assert "4711" not in pseudonym("4711")
+    assert pseudonym("Doe-4711") == "p18f2200b2dac"  # splits by patient rely on it from version to version
+    assert pseudonym("Doe-4711") != pseudonym("Doe-4712")
 
 
 def test_one_file_stands_for_its_series(tmp_path):
@@ -327,7 +326,7 @@ def test_several_missing_slices(tmp_path, refused):
 @pytest.mark.parametrize(("count", "distance"), [(3, 5.0), (200, 0.5), (60, 0.2)])
 def test_one_missing_slice_is_noticed_in_long_and_thin_and_short_stacks(tmp_path, refused, count, distance):
     write_series(tmp_path, scan_hu(count + 1, 2, 2), spacing=(1, 1, distance), change=drop(1))
-    assert re.search("lacks 1 slice|uneven", refused(tmp_path))
+    assert "lacks 1 slice" in refused(tmp_path)
 
 
 def test_uneven_slices_are_named(tmp_path, refused):
