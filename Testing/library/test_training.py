@@ -1,0 +1,207 @@
+"""The trainer's parts, and a whole training that is killed and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from CTDiffusionLogic.bundle import load_denoisers, load_model
+from CTDiffusionLogic.errors import InputError, UsageError
+from CTDiffusionLogic.phantom import torso_phantom
+from CTDiffusionLogic.training.checkpoint import load_newest, save_checkpoint
+from CTDiffusionLogic.training.loop import MetricsLog
+from CTDiffusionLogic.training.options import TrainOptions
+from CTDiffusionLogic.training.run import train
+from CTDiffusionLogic.training.schedule import learning_rate
+from CTDiffusionLogic.volume_io import write_volume
+
+#: Two epochs of this take about forty optimiser steps.
+TINY = {"preset": "tiny", "image_size": 128, "device": "cpu", "hold_out": ("scan2",), "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("scans")
+    for seed in range(3):
+        volume = torso_phantom(slices=40, size=96, spacing_mm=(4.2, 4.2, 5.0), seed=seed)
+        write_volume(volume, folder / f"scan{seed}.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(scans, tmp_path_factory):
+    run = tmp_path_factory.mktemp("straight") / "run"
+    events = []
+    options = TrainOptions(data=(scans,), run=run, **TINY)
+    result = train(options, on_event=lambda name, facts: events.append((name, facts)))
+    return run, result, events
+
+
+def losses(run: Path) -> dict[int, dict[str, float]]:
+    entries: dict[int, dict[str, float]] = {}
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        values = json.loads(line)
+        values.pop("seconds_per_step", None)
+        entries.setdefault(int(values["step"]), {}).update(values)
+    return entries
+
+
+def test_learning_rate_warms_up_holds_and_decays():
+    def rate(step):
+        return learning_rate(step, peak=1e-3, warmup_steps=100, decay_steps=1000)
+
+    assert rate(0) == pytest.approx(1e-5)
+    assert rate(99) == rate(999) == 1e-3
+    assert rate(4000) == pytest.approx(5e-4)
+
+
+def test_a_training_leaves_what_it_promises(trained):
+    run, result, events = trained
+    assert result.reason == "epochs" and result.epochs == pytest.approx(2)
+    assert {p.name for p in run.iterdir()} >= {
+        "plan.json", "metrics.jsonl", "checkpoints", "model.safetensors", "samples", "cache",
+    }  # fmt: skip
+    picture = Image.open(next((run / "samples").glob("*.png")))
+    assert picture.size == (8 * 128, 6 * 128)
+    assert picture.getextrema()[1] > 100, "a sheet that is not black"
+    names = [name for name, _ in events]
+    assert {"device", "corpus", "progress", "metric", "checkpoint", "sample"} <= set(names)
+    progress = [f for n, f in events if n == "progress" and f["phase"] == "training"]
+    assert progress[-1]["done"] == result.steps
+
+
+def test_the_loss_falls(trained):
+    run, result, _ = trained
+    entries = losses(run)
+    assert entries[result.steps]["anatomy_held_out"] < 0.8 * entries[1]["anatomy_held_out"]
+    assert entries[result.steps]["anatomy"] < entries[20]["anatomy"]
+
+
+def test_the_model_loads_and_its_card_tells_what_it_saw(trained):
+    run, result, _ = trained
+    model = load_model(run / "model.safetensors")
+    assert model.card["training"]["patients"] == 2
+    assert model.card["training"]["held_out_patients"] == 1
+    assert model.card["training"]["steps"] == result.steps
+    assert "scan0" not in json.dumps(model.card), "names of scans stay with their owner"
+    anatomy, detail = load_denoisers(model)
+    assert anatomy.config.stage == "anatomy" and detail.config.residual_scale > 0
+    assert any(name.startswith("body.") for name in model.tensors)
+
+
+def test_a_run_is_not_overwritten_and_needs_its_own_options(trained, scans):
+    run, _, _ = trained
+    with pytest.raises(UsageError, match="holds a training already"):
+        train(TrainOptions(data=(scans,), run=run, **TINY))
+    with pytest.raises(UsageError, match="--seed 0, now it is 4"):
+        train(TrainOptions(data=(), run=run, resume=True, **{**TINY, "seed": 4}))
+    with pytest.raises(InputError, match="no training to resume"):
+        train(TrainOptions(data=(), run=run.parent / "none", resume=True, **TINY))
+
+
+def test_after_kill_9_a_resumed_training_has_the_losses_of_an_uninterrupted_one(trained, scans, tmp_path):
+    straight, result, _ = trained
+    run = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "CTDiffusionLogic", "train", "--run", str(run), "--preset", "tiny",
+        "--image-size", "128", "--device", "cpu", "--epochs", "2", "--checkpoint-minutes", "0.02",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [*command, str(scans), "--hold-out", "scan2"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 240
+    while not list((run / "checkpoints").glob("step-*")) if (run / "checkpoints").exists() else True:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    checkpoint = load_newest(run / "checkpoints")
+    assert checkpoint is not None and 0 < checkpoint.step < result.steps, "killed in the middle"
+
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    expected, seen = losses(straight), losses(run)
+    assert expected.keys() == seen.keys()
+    first_whole_window = (checkpoint.step // 20 + 2) * 20
+    compared = 0
+    for step, values in expected.items():
+        if step <= checkpoint.step or (step < first_whole_window and "anatomy" in values):
+            continue
+        for name, value in values.items():
+            assert seen[step][name] == pytest.approx(value, rel=2e-3), (step, name)
+            compared += 1
+    assert compared > 0
+
+
+def test_a_cancelled_training_keeps_its_work(scans, tmp_path):
+    answers = iter([False, False, True])
+    options = TrainOptions(data=(scans,), run=tmp_path / "run", **TINY)
+    result = train(options, is_cancelled=lambda: next(answers))
+    assert result.reason == "cancelled" and result.steps == 3
+    checkpoint = load_newest(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None and checkpoint.step == 3
+    assert result.model.exists()
+
+
+def test_fine_tuning_starts_from_the_given_weights(trained, scans, tmp_path):
+    run, _, _ = trained
+    start = run / "model.safetensors"
+    options = TrainOptions(data=(scans,), run=tmp_path / "run", init=start, **TINY)
+    events = []
+    train(options, on_event=lambda n, f: events.append(f | {"name": n}), is_cancelled=lambda: True)
+    first = next(e["anatomy_held_out"] for e in events if "anatomy_held_out" in e)
+    assert first < 1.2 * losses(run)[max(losses(run))]["anatomy_held_out"]
+    with pytest.raises(InputError, match="another network"):
+        other = TrainOptions(data=(scans,), run=tmp_path / "other", init=start, **{**TINY, "preset": "standard"})
+        train(other, is_cancelled=lambda: True)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, {"x": torch.full((4,), float(step))}, step=step, facts={"hours": 0.5})
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-00000002.safetensors", "step-00000003.safetensors"]
+    newest = tmp_path / "step-00000003.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-8])
+    checkpoint = load_newest(tmp_path)
+    assert checkpoint is not None and checkpoint.step == 2 and checkpoint.tensors["x"][0] == 2
+    (tmp_path / "step-00000002.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="No checkpoint"):
+        load_newest(tmp_path)
+
+
+def test_a_foreign_file_is_no_checkpoint(tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "step-00000001.safetensors")
+    with pytest.raises(InputError, match="not a checkpoint"):
+        load_newest(tmp_path)
+
+
+def test_metrics_after_the_checkpoint_are_dropped_on_resume(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 10, "a": 1}\n{"step": 20, "a": 2}\n{"step": 30, "a')
+    log = MetricsLog(path, 20)
+    assert log.newest == {"step": 20, "a": 2}
+    log.write({"step": 21, "a": 0.5})
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20, 21]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"preset": "huge"}, "no preset 'huge'"),
+        ({"image_size": 100}, "multiple of 64, got 100"),
+        ({"max_minutes": -1.0}, "--max-minutes must be positive"),
+        ({"resume": True, "init": Path("m.safetensors")}, "--init and --resume"),
+    ],
+)
+def test_senseless_options_are_refused(change, words, tmp_path):
+    with pytest.raises(UsageError, match=words):
+        TrainOptions(data=(tmp_path,), run=tmp_path, **change).check()
