@@ -9,7 +9,7 @@ import slicer.util
 import vtk
 from slicer.i18n import tr as _
 
-from . import Layouts, Provenance
+from . import Layouts, Provenance, SyntheticFile
 
 
 class ComparePanel(slicer.util.VTKObservationMixin):
@@ -50,7 +50,8 @@ class ComparePanel(slicer.util.VTKObservationMixin):
         isFile = Path(parameters.volumeFile).is_file()
         self._enable(self._ui.loadButton, isFile, _("Choose a file that ctdiffusion generate has written."))
         real, synthetic = parameters.realVolume, parameters.syntheticVolume
-        canCompare = real is not None and Provenance.isSynthetic(synthetic) and real is not synthetic
+        isSynthetic = synthetic is not None and SyntheticFile.recogniseFile(synthetic)
+        canCompare = isSynthetic and real is not None and real is not synthetic
         for button in (self._ui.sideBySideButton, self._ui.overlayButton):
             self._enable(button, canCompare, _("Choose a real volume and a synthetic one (marked as synthetic)."))
         self._ui.provenanceLabel.text = self._provenanceText(synthetic)

@@ -13,8 +13,8 @@ from typing import Any
 import slicer
 import vtk
 
-from .Provenance import isSynthetic
 from .SlicerHost import nodesByClass
+from .SyntheticFile import recogniseFile
 
 TEXT = "SYNTHETIC - not for diagnosis"
 #: Amber: seen on air and on bone alike, and no colour of Slicer's own annotations.
@@ -39,10 +39,11 @@ def showsSynthetic(composite: Any) -> bool:
     :param composite: the view's vtkMRMLSliceCompositeNode.
     """
     scene = composite.GetScene()
-    shown = [composite.GetBackgroundVolumeID()]
+    shownIDs = [composite.GetBackgroundVolumeID()]
     if composite.GetForegroundOpacity() > 0:
-        shown.append(composite.GetForegroundVolumeID())
-    return any(isSynthetic(scene.GetNodeByID(nodeID)) for nodeID in shown if nodeID)
+        shownIDs.append(composite.GetForegroundVolumeID())
+    shown = [scene.GetNodeByID(nodeID) for nodeID in shownIDs if nodeID]
+    return any(recogniseFile(node) for node in shown if node is not None)
 
 
 class SyntheticLabels:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from .Provenance import isSynthetic, setProvenance
 from .SceneVolumes import insertSyntheticVolume
 
 
@@ -37,3 +39,44 @@ def loadSyntheticVolume(
         scene=scene,
         volumesLogic=volumesLogic,
     )
+
+
+def recogniseFile(node: Any) -> bool:
+    """Mark a volume that Slicer has loaded by itself (Add Data) as synthetic if its file's header says so.
+
+    Slicer's own readers drop what the header says. Reads the file's header only, and that once.
+
+    :param node: a volume node.
+    :return: whether the volume is marked as synthetic now.
+    """
+    if isSynthetic(node):
+        return True
+    storage = node.GetStorageNode()
+    path = Path((storage.GetFileName() if storage is not None else None) or "")
+    facts = _headerFacts(path, path.stat().st_mtime_ns) if path.is_file() else {}
+    if facts.get("synthetic") != "yes":
+        return False
+    setProvenance(node, facts)
+    return True
+
+
+@lru_cache(maxsize=64)  # asked whenever a view changes
+def _headerFacts(path: Path, _modified: int) -> dict[str, str]:
+    """What ``ctdiffusion`` has written into an image file's header; empty for all other files."""
+    import SimpleITK as sitk
+
+    from CTDiffusionLogic.image_files import HEADER_PREFIX, image_suffix
+
+    if not image_suffix(path):
+        return {}
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:  # Slicer could read it, ITK cannot: not one of ours
+        return {}
+    ours = [key for key in reader.GetMetaDataKeys() if key.startswith(HEADER_PREFIX)]
+    facts = {key.removeprefix(HEADER_PREFIX): reader.GetMetaData(key) for key in ours}
+    if reader.HasMetaDataKey("descrip") and reader.GetMetaData("descrip").startswith("SYNTHETIC CT"):  # NIfTI
+        facts["synthetic"] = "yes"
+    return facts

@@ -103,6 +103,20 @@ def test_files_that_are_not_synthetic_or_not_there_are_refused(app, hu, oblique,
     assert app.scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
 
 
+@pytest.mark.parametrize("name", ["made.nrrd", "made.mha", "made.nii.gz"])
+def test_a_generated_file_is_recognised_when_slicer_itself_has_loaded_it(app, hu, tmp_path, name):
+    matrix = np.diag([-2.0, -2.0, 3.0, 1.0])
+    for folder, metadata in (("synthetic", SYNTHETIC), ("real", {})):
+        (tmp_path / folder).mkdir()
+        path = _write(tmp_path / folder / name, hu, matrix, metadata)
+        (node,) = app.io_manager.load_volumes(str(path))
+        assert not Provenance.isSynthetic(node)  # Slicer's readers drop it
+        assert SyntheticFile.recogniseFile(node) is (folder == "synthetic")
+        assert Provenance.isSynthetic(node) is (folder == "synthetic")
+    made = SceneVolumes.insertVolume(hu, matrix, "no file", volumesLogic=app.volumes_logic)
+    assert not SyntheticFile.recogniseFile(made)
+
+
 def test_the_library_is_found_in_a_source_tree_and_torch_stays_out(tmp_path):
     """As in Slicer's development mode: only the module's folder is on the path, and torch must never come in."""
     code = f"""

@@ -3,7 +3,11 @@ import gc
 import numpy as np
 import pytest
 import vtk
-from CTDiffusionLib import CornerAnnotation, Layouts, SceneVolumes
+from CTDiffusionLib import CornerAnnotation, Layouts, Provenance, SceneVolumes
+
+from CTDiffusionLogic.geometry import Geometry
+from CTDiffusionLogic.volume import CTVolume
+from CTDiffusionLogic.volume_io import write_volume
 
 
 @pytest.fixture
@@ -96,3 +100,12 @@ def test_stop_takes_it_away_and_deleting_does_not_leave_observers(app, renderers
     asked.clear()
     red.Modified()
     assert not asked
+
+
+def test_a_generated_file_that_slicer_loads_by_itself_is_labelled(app, renderers, labels, tmp_path):
+    hu = np.full((4, 5, 6), -1000, np.int16)
+    write_volume(CTVolume(hu, Geometry((1.0, 1.0, 2.0)), {"synthetic": "yes", "seed": "3"}), tmp_path / "a.nrrd")
+    (node,) = app.io_manager.load_volumes(str(tmp_path / "a.nrrd"))
+    Layouts.compositeNode(app.scene, "Red").SetBackgroundVolumeID(node.GetID())
+    assert _texts(renderers["Red"]) == ["SYNTHETIC - not for diagnosis"]
+    assert Provenance.provenance(node) == {"Synthetic": "yes", "Seed": "3"}
