@@ -82,7 +82,16 @@ def generate(path: Path) -> Path:
     Raises:
         ResourceError: If the command fails; it has said why.
     """
-    command = [sys.executable, "-m", "CTDiffusionLogic", "generate", *_GENERATE, "--overwrite", "--out", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "CTDiffusionLogic",
+        "generate",
+        *_GENERATE,
+        "--overwrite",
+        "--out",
+        str(path.resolve()),
+    ]
     _say(f"Generating: ctdiffusion {' '.join(command[3:])}")
     finished = subprocess.run(command, cwd=_REPOSITORY, check=False)
     if finished.returncode != 0 or not path.is_file():
