@@ -14,7 +14,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from CTDiffusionLogic.dicom_headers import DicomSlice, one_line
 from CTDiffusionLogic.dicom_series import DicomSearch, DicomSeries, find_series
 from CTDiffusionLogic.errors import InputError
-from CTDiffusionLogic.image_files import AIRLIKE_HU, check_hu
+from CTDiffusionLogic.image_files import AIRLIKE_HU, check_hu, image_suffix
 from CTDiffusionLogic.quiet import quiet_stderr, quiet_warnings
 from CTDiffusionLogic.volume import AIR_HU, CTVolume, to_hu_int16
 
@@ -64,6 +64,11 @@ def the_one_series(search: DicomSearch, folder: Path) -> DicomSeries:
         worst = max(search.series, key=lambda s: (s.modality == "CT", len(s.slices)))
         raise InputError(f"{folder} cannot be used: the {worst} {worst.problem}.", remedy=worst.remedy)
     reasons = "; ".join(f"{path.name} {reason}" for path, reason in search.rejected[:3])
+    images = sorted(p.name for p in folder.iterdir() if image_suffix(p))
+    if images:
+        raise InputError(
+            f"{folder} holds no DICOM CT series but image files.", remedy=f"Give the file itself: {images[0]}."
+        )
     raise InputError(
         f"No CT scans found in {folder}{': ' + reasons if reasons else ', there are no DICOM files'}.",
         remedy="Give a folder that holds a DICOM CT series.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from CTDiffusionLogic.errors import InputError
 from CTDiffusionLogic.file_integrity import VoxelData, data_problem, locate_voxels
 from CTDiffusionLogic.geometry import Geometry
-from CTDiffusionLogic.quiet import quiet_stderr
+from CTDiffusionLogic.quiet import quiet_itk, quiet_stderr
 from CTDiffusionLogic.volume import CTVolume, to_hu_int16
 
 #: Suffixes of the image files that are read.
@@ -27,8 +27,6 @@ WRITABLE_SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha")
 HEADER_PREFIX = "CTDiffusion."
 #: A scan in HU has air or lung somewhere: voxels below this value.
 AIRLIKE_HU = -200
-
-sitk.ProcessObject.GlobalWarningDisplayOff()  # ITK's warnings would go to stderr, between our own lines
 
 
 def image_suffix(path: Path) -> str:
@@ -180,8 +178,8 @@ def _open(path: Path) -> tuple[sitk.ImageFileReader, VoxelData, tuple[int, int, 
 
 
 def _quietly(path: Path) -> AbstractContextManager[None]:
-    """MetaIO prints on every odd header; the readers of NIfTI and NRRD are quiet once the header was checked."""
-    return quiet_stderr() if image_suffix(path) in (".mha", ".mhd") else nullcontext()
+    """MetaIO prints on every odd header; NIfTI and NRRD are quiet once their header was checked, but for warnings."""
+    return quiet_stderr() if image_suffix(path) in (".mha", ".mhd") else quiet_itk()
 
 
 def _as_three_dimensional(image: sitk.Image) -> sitk.Image:

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import SimpleITK as sitk
+
 _lock = threading.Lock()
 
 
@@ -34,6 +36,17 @@ def quiet_stderr() -> Iterator[None]:
             os.dup2(saved, 2)
             os.close(saved)
             os.close(nowhere)
+
+
+@contextmanager
+def quiet_itk() -> Iterator[None]:
+    """Discard ITK's own warnings, and leave the switch as it was: in Slicer it is the whole application's."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
 @contextmanager

@@ -120,6 +120,28 @@ def test_headers_apart_from_their_data(tmp_path):
             read_volume(tmp_path / name)
 
 
+def test_nrrd_in_ras_as_old_slicers_wrote_it(tmp_path):
+    header = (
+        "NRRD0004\ntype: short\ndimension: 3\nspace: right-anterior-superior\nsizes: 2 1 2\n"
+        "space directions: (-0.5,0,0) (0,-0.5,0) (0,0,3)\nspace origin: (10,20,30)\nendian: little\nencoding: raw\n\n"
+    )
+    hu = np.array([[[-1000, 0]], [[40, 1000]]], "<i2")
+    (tmp_path / "v.nrrd").write_bytes(header.encode() + hu.tobytes())
+    volume = read_volume(tmp_path / "v.nrrd")
+    np.testing.assert_array_equal(volume.hu, hu)
+    assert volume.geometry.origin == (-10, -20, 30)
+    np.testing.assert_array_equal(volume.geometry.direction, np.eye(3))
+    assert volume.spacing == (0.5, 0.5, 3)
+
+
+def test_itk_keeps_its_own_setting(tmp_path):
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    write_volume(random_volume(0), tmp_path / "v.nrrd")
+    read_volume(tmp_path / "v.nrrd")
+    assert shown
+    assert sitk.ProcessObject.GetGlobalWarningDisplay() == shown
+
+
 def test_a_fourth_axis_of_length_one_is_no_obstacle(tmp_path):
     image = sitk.JoinSeries([smooth_image()])
     for name in ("v.nii.gz", "v.nrrd"):
@@ -250,6 +272,8 @@ def test_paths_that_lead_nowhere(tmp_path, refused):
     assert "does not exist" in refused(tmp_path / "no" / "folder")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     refused(tmp_path / "picture.png")
+    write_volume(random_volume(0), tmp_path / "images" / "v.nrrd")
+    assert "Give the file itself: v.nrrd" in refused(tmp_path / "images")
     (tmp_path / "empty").mkdir()
     assert "No CT scans found" in refused(tmp_path / "empty")
 
