@@ -8,12 +8,14 @@ preconditioning (Karras et al. 2022, table 1) carries over; both frames share on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
+
+Parametrization = Literal["edm", "flow"]
 
 
 class Factors(NamedTuple):
@@ -24,11 +26,17 @@ class Factors(NamedTuple):
     c_out: Tensor
 
 
-def precondition(t: Tensor, sigma_data: float) -> Factors:
-    """EDM's preconditioning at noise level ``t`` (B,): inputs and targets of F have unit variance."""
+def precondition(t: Tensor, sigma_data: float, parametrization: Parametrization = "edm") -> Factors:
+    """What scales the network F at noise level ``t`` (B,).
+
+    "edm": inputs and targets of F have unit variance at every level (Karras et al. 2022, table 1).
+    "flow": F is the velocity ``noise - x0`` of flow matching (Lipman et al. 2023); inputs are scaled alike.
+    """
     t = t[:, None, None, None]
     s = 1 - t
     variance = (s * sigma_data) ** 2 + t**2
+    if parametrization == "flow":
+        return Factors(c_in=variance.rsqrt(), c_skip=torch.ones_like(t), c_out=-t)
     return Factors(
         c_in=variance.rsqrt(),
         c_skip=s * sigma_data**2 / variance,
@@ -49,11 +57,13 @@ class SlabLoss:
     Args:
         mean, std: ln(sigma) ~ N(mean, std); sigma = t / (1 - t), so t is logit-normal.
         sigma_data: Standard deviation of the clean data.
+        parametrization: The network's; with "flow" the weight makes it the loss of flow matching.
     """
 
     mean: float
     std: float
     sigma_data: float
+    parametrization: Parametrization = "edm"
 
     def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw ``count`` noise levels t, stratified over the batch (less variance at the same mean)."""
@@ -66,7 +76,7 @@ class SlabLoss:
         level = t[:, None, None, None]
         x_t = (1 - level) * x0 + level * noise
         estimate = denoiser(x_t, t, conditions)
-        weight = precondition(t, self.sigma_data).c_out ** -2
+        weight = precondition(t, self.sigma_data, self.parametrization).c_out ** -2
         error = (weight * (estimate.float() - x0) ** 2).mean(dim=(2, 3))
         unknown = 1 - conditions.mask
         return (error * unknown).sum(1) / unknown.sum(1).clamp(min=1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
-from CTDiffusionLogic.noise import precondition
+from CTDiffusionLogic.noise import Parametrization, precondition
 
 #: Wavelengths (mm) of the sinusoids that encode the anatomical body position.
 BODY_WAVELENGTHS_MM = (2400.0, 1200.0, 600.0, 300.0, 150.0, 75.0)
@@ -36,6 +36,7 @@ class DenoiserConfig:
         sigma_data: Standard deviation of the clean data, in the stage's own space.
         residual_scale: The detail stage's unit of residual, in intensities; 1.0 for anatomy.
         unshuffle: Pixels per side folded into channels at the door.
+        parametrization: What the network proper estimates; see :func:`~CTDiffusionLogic.noise.precondition`.
     """
 
     stage: Literal["anatomy", "detail"]
@@ -47,6 +48,7 @@ class DenoiserConfig:
     sigma_data: float = 0.5
     residual_scale: float = 1.0
     unshuffle: int = 2
+    parametrization: Parametrization = "edm"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -64,7 +66,7 @@ class DenoiserConfig:
 
 
 class SlabDenoiser(nn.Module):
-    """Estimates the clean slab x0 from a noisy one (EDM preconditioning, Karras et al. 2022).
+    """Estimates the clean slab x0 from a noisy one.
 
     Args:
         config: The network's shape.
@@ -114,7 +116,7 @@ class SlabDenoiser(nn.Module):
             (B, K, H, W) estimate of x0; known slices come back as given.
         """
         config = self.config
-        factors = precondition(t, config.sigma_data)
+        factors = precondition(t, config.sigma_data, config.parametrization)
         mask = conditions.mask[:, :, None, None].to(x_t.dtype)
         pixels = torch.where(mask > 0, conditions.known.to(x_t.dtype), factors.c_in * x_t)
         if config.stage == "detail":
