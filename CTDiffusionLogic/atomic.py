@@ -24,7 +24,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         OutputError: If the folder cannot be made or the file cannot be written (disk full, no
             permission, a folder in the way).
     """
-    with _failures_named(path):
+    with failures_named(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "a folder of that name exists")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: If ``path`` is a file or a folder that is not empty, or something cannot be written.
     """
-    with _failures_named(path):
+    with failures_named(path):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             kind = "folder is not empty" if path.is_dir() else "file is in the way"
             raise OutputError(
@@ -63,7 +63,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _failures_named(path: Path) -> Iterator[None]:
+def failures_named(path: Path) -> Iterator[None]:
     """Turn failures to write into an OutputError that names ``path`` and says what to do."""
     try:
         yield

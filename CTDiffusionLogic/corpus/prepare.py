@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from CTDiffusionLogic.atomic import atomic_file
+from CTDiffusionLogic.atomic import atomic_file, failures_named
 from CTDiffusionLogic.corpus.body_position import (
     BODY_GRID,
     UNIT_MM,
@@ -129,7 +129,8 @@ def prepare(
     held_out = held_out_patients([s.patient for s, _ in usable], named=options.hold_out, seed=options.seed)
     labels = tuple(sorted({s.label for s, _ in usable if s.label})) if options.use_labels else ()
     cache = run / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
+    with failures_named(cache):
+        cache.mkdir(parents=True, exist_ok=True)
     planned: list[ScanPlan] = []
     for number, (scan, seen) in enumerate(usable):
         report(len(scans) + number, 2 * len(scans), f"resampling {scan.id}")

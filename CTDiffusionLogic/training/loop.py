@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from CTDiffusionLogic.allocator import keep_freed_memory
+from CTDiffusionLogic.atomic import atomic_file, failures_named
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.errors import CTDiffusionError, InputError
 from CTDiffusionLogic.training.checkpoint import load_newest, save_checkpoint
@@ -169,14 +170,15 @@ class MetricsLog:
         self.newest: dict[str, float] = {}
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        with atomic_file(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         for line in kept:
             self.newest.update(json.loads(line))
 
     def write(self, values: dict[str, float]) -> None:
         """Append one line."""
         self.newest.update(values)
-        with self.path.open("a", encoding="utf-8") as file:
+        with failures_named(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({k: round(v, 6) for k, v in values.items()}) + "\n")
 
 
