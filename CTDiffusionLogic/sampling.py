@@ -187,13 +187,14 @@ class Sampler:
         run: The function.
         times: Noise levels for a number of steps.
         passes: Denoiser passes for a number of steps.
-        default_steps: For the stages, where neither the request nor the model's card says; None: the shipped ones.
+        anatomy_steps, detail_steps: Where neither the request nor the model's card says.
     """
 
     run: Run
     times: Callable[[int], list[float]]
     passes: Callable[[int], int]
-    default_steps: int | None = None
+    anatomy_steps: int
+    detail_steps: int
 
 
 def _without_noise(function: Callable[..., Tensor]) -> Run:
@@ -207,9 +208,11 @@ def _without_noise(function: Callable[..., Tensor]) -> Run:
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "multistep": Sampler(_without_noise(sample_multistep), power_times, lambda steps: steps),
-    "heun": Sampler(_without_noise(sample_heun), power_times, lambda steps: 2 * steps - 1),
-    "ddpm": Sampler(sample_ancestral, ddpm_times, lambda steps: steps, default_steps=DDPM_STEPS),
+    "multistep": Sampler(
+        _without_noise(sample_multistep), power_times, lambda steps: steps, ANATOMY_STEPS, DETAIL_STEPS
+    ),
+    "heun": Sampler(_without_noise(sample_heun), power_times, lambda steps: 2 * steps - 1, 12, 10),
+    "ddpm": Sampler(sample_ancestral, ddpm_times, lambda steps: steps, DDPM_STEPS, DDPM_STEPS),
 }
 DEFAULT_SAMPLER = "multistep"
 

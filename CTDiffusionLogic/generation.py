@@ -1,0 +1,337 @@
+"""Plan x sampler -> CT volume: the anatomy of all slices first, then their detail, slice after slice.
+
+Orientation: slices run to the head, rows to the patient's back, columns to the left; without a volume to
+be like, the grid is centred on x = y = 0 and begins at z = 0 (LPS). The same model, request, device and
+number of threads give the same bytes; a batch that had to be smaller for lack of memory, or another
+device, may change a voxel here and there by one HU.
+
+Example:
+    volume = generate(load_model("torso.safetensors"), GenerationRequest(slices=64, spacing_mm=3.0, seed=7))
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from CTDiffusionLogic import __version__
+from CTDiffusionLogic.bundle import ModelFile, load_denoisers
+from CTDiffusionLogic.denoiser.coarse import downsample, from_residual, interpolate_along_z, to_residual, upsample
+from CTDiffusionLogic.denoiser.conditions import SlabConditions
+from CTDiffusionLogic.denoiser.intensity import hu_to_intensity, intensity_to_hu
+from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
+from CTDiffusionLogic.errors import ModelFileError
+from CTDiffusionLogic.generation_request import (
+    DEFAULT_SLICES,
+    DEFAULT_SPACING_MM,
+    GenerationRequest,
+    Settings,
+    resolve,
+)
+from CTDiffusionLogic.geometry import Geometry
+from CTDiffusionLogic.like_grid import LikeGrid
+from CTDiffusionLogic.sampling import SAMPLERS
+from CTDiffusionLogic.slab_plan import Slab, VolumePlan, plan_volume
+from CTDiffusionLogic.stage_run import Meter, OnProgress, StageRun, ready_batches
+from CTDiffusionLogic.volume import CTVolume
+
+__all__ = ["GenerationModel", "GenerationRequest", "generate"]
+
+#: Given the number of the first one and int16 HU (n, rows, columns), slices of the result that are final.
+OnSlices = Callable[[int, NDArray[np.int16]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationModel:
+    """A model ready to generate; make one to generate several volumes.
+
+    Args:
+        anatomy, detail: The denoisers, in evaluation mode, on ``device``.
+        card: The model file's card.
+        name, sha256: For the provenance of volumes.
+        device: Where the denoisers are.
+    """
+
+    anatomy: SlabDenoiser
+    detail: SlabDenoiser
+    card: Mapping[str, Any]
+    name: str
+    sha256: str
+    device: torch.device
+
+    @classmethod
+    def from_file(cls, model: ModelFile, device: torch.device | str = "cpu") -> GenerationModel:
+        """Build the denoisers of a model file.
+
+        Raises:
+            ModelFileError: If the card lacks something that generation needs, or does not fit the weights.
+        """
+        plan: Any = model.card.get("plan")
+        needed = ("image_size", "anatomy_size", "fov_mm", "anatomy_gap_mm", "max_gap_mm", "body_mm_range")
+        missing = [key for key in needed if not isinstance(plan, Mapping) or key not in plan]
+        if missing:
+            raise ModelFileError(
+                f"{model.path}: its card does not say {', '.join(missing)}.",
+                remedy="Get the file again, or train a model with `ctdiffusion train`.",
+            )
+        anatomy, detail = load_denoisers(model, device)
+        for denoiser, size in ((anatomy, plan["anatomy_size"]), (detail, plan["image_size"])):
+            config = denoiser.config
+            if size % config.size_multiple or config.slices != anatomy.config.slices:
+                raise ModelFileError(
+                    f"{model.path}: its {config.stage} stage ({config.slices} slices, sizes in steps of "
+                    f"{config.size_multiple}) does not fit its plan ({size} pixels).",
+                    remedy="Get the file again, or train a model with `ctdiffusion train`.",
+                )
+        return cls(anatomy, detail, model.card, model.name, model.sha256, torch.device(device))
+
+
+def generate(
+    model: ModelFile | GenerationModel,
+    request: GenerationRequest,
+    *,
+    device: torch.device | str = "cpu",
+    on_progress: OnProgress | None = None,
+    on_slices: OnSlices | None = None,
+    is_cancelled: Callable[[], bool] | None = None,
+    on_warning: Callable[[str], None] | None = None,
+) -> CTVolume:
+    """Generate a volume.
+
+    Args:
+        model: A model file, or a model that is ready (then its own device counts).
+        request: What to generate.
+        device: Where to compute.
+        on_progress: Told after each denoiser pass: units done, units in all, seconds left, stage. A unit is an
+            anatomy pass over one slab; a detail pass counts as many as it costs.
+        on_slices: Given slices as they become final, each once, from the feet up: the number of the first and
+            int16 HU (n, rows, columns). With a ``like`` whose slices run to the feet the numbers fall; one whose
+            slices are not axial comes whole, at the end.
+        is_cancelled: Asked between denoiser passes.
+        on_warning: Told, in a sentence, of what the user should know.
+
+    Raises:
+        Cancelled: If ``is_cancelled`` said so; slices that were handed out stay final.
+        UsageError, InputError: If the request makes no sense; see :func:`resolve`.
+        ModelFileError: If the model file cannot be used.
+        ResourceError: If memory does not suffice for a single slab.
+    """
+    ready = model if isinstance(model, GenerationModel) else GenerationModel.from_file(model, device)
+    grid = _like_grid(request)
+    settings = resolve(
+        request,
+        ready.card,
+        slices=grid.slices if grid else DEFAULT_SLICES if request.slices is None else request.slices,
+        spacing_mm=grid.spacing_mm[0] if grid else request.spacing_mm or DEFAULT_SPACING_MM,
+    )
+    for sentence in settings.warnings:
+        if on_warning is not None:
+            on_warning(sentence)
+    plan = plan_volume(
+        settings.slices,
+        settings.spacing_mm,
+        known=settings.known,
+        slices=ready.anatomy.config.slices,
+        anatomy_gap_mm=settings.anatomy_gap_mm,
+        max_gap_mm=settings.max_gap_mm,
+    )
+    meter, runs = _runs(ready, settings, plan, on_progress, is_cancelled, on_warning)
+    meter.check()
+    anatomy = _make_anatomy(runs["anatomy"], plan, settings)
+    blocks = _make_detail(runs["detail"], plan, settings, anatomy)
+    hu = _collect(blocks, grid, settings, on_slices)
+    return CTVolume(hu, grid.geometry if grid else _default_geometry(settings), _metadata(ready, request, settings))
+
+
+def _runs(
+    model: GenerationModel,
+    settings: Settings,
+    plan: VolumePlan,
+    on_progress: OnProgress | None,
+    is_cancelled: Callable[[], bool] | None,
+    on_warning: Callable[[str], None] | None,
+) -> tuple[Meter, dict[str, StageRun]]:
+    sampler = SAMPLERS[settings.sampler]
+    cost = _cost(model.detail.config, settings.image_size) / _cost(model.anatomy.config, settings.anatomy_size)
+    unit = max(1, round(cost))
+    units = {
+        "anatomy": len(plan.anatomy) * sampler.passes(settings.steps),
+        "detail": len(plan.detail) * sampler.passes(settings.detail_steps) * unit,
+    }
+    meter = Meter(units, on_progress, is_cancelled)
+    shared: dict[str, Any] = {
+        "sampler": sampler,
+        "seed": settings.seed,
+        "device": model.device,
+        "meter": meter,
+        "on_warning": on_warning,
+    }
+    anatomy = StageRun(denoiser=model.anatomy, size=settings.anatomy_size, steps=settings.steps, **shared)
+    detail = StageRun(
+        denoiser=model.detail, size=settings.image_size, steps=settings.detail_steps, unit=unit, **shared
+    )
+    return meter, {"anatomy": anatomy, "detail": detail}
+
+
+def _cost(config: DenoiserConfig, size: int) -> float:
+    """Multiplications of a pass, up to a factor: 3 x 3 convolutions at every level of the network."""
+    side = size / config.unshuffle
+    layers = 2 * config.layers + 1
+    return layers * sum((side / 2**level) ** 2 * width**2 for level, width in enumerate(config.channels))
+
+
+def _make_anatomy(run: StageRun, plan: VolumePlan, settings: Settings) -> Tensor:
+    """Coarse slices at the positions ``plan.grid``: (grid, anatomy size, anatomy size) intensities."""
+    size = (run.size, run.size)
+    made: dict[int, Tensor] = {}
+
+    def coarse(position: int) -> Tensor:
+        if position not in made:  # a real slice
+            real = torch.from_numpy(hu_to_intensity(settings.known[position]))
+            made[position] = downsample(real[None], size)[0]
+        return made[position]
+
+    def conditions(slab: Slab) -> SlabConditions:
+        known = torch.zeros(len(slab.positions), *size)
+        for place, position in enumerate(slab.positions):
+            if position in slab.known:
+                known[place] = coarse(position)
+        return _conditions(slab, settings, known, pixel_mm=settings.pixel_mm * settings.image_size / run.size)
+
+    for batch in ready_batches(plan.anatomy, plan.known, lambda: run.batch):
+        for slab, result in zip(batch, run.make(batch, conditions), strict=True):
+            made |= {p: result[slab.positions.index(p)].clone() for p in slab.new}
+    return torch.stack([coarse(p) for p in plan.grid]) if plan.grid else torch.zeros(0, *size)
+
+
+def _make_detail(
+    run: StageRun, plan: VolumePlan, settings: Settings, anatomy: Tensor
+) -> Iterator[tuple[int, NDArray[np.int16]]]:
+    """Final slices in HU on the model's grid, from the feet up: number of the first, (n, size, size)."""
+    size = (run.size, run.size)
+    grid = torch.tensor(plan.grid, dtype=torch.float32)
+    scale = run.denoiser.config.residual_scale
+    uses = Counter(p for slab in plan.detail for p in slab.known)
+    residuals: dict[int, Tensor] = {}
+    final: dict[int, NDArray[np.int16]] = dict(settings.known)
+
+    def upsampled(slab: Slab) -> Tensor:
+        return upsample(interpolate_along_z(anatomy, grid, torch.tensor(slab.positions, dtype=torch.float32)), size)
+
+    def conditions(slab: Slab) -> SlabConditions:
+        coarse = upsampled(slab)
+        known = torch.zeros(len(slab.positions), *size)
+        for place, position in enumerate(slab.positions):
+            if position in settings.known and position in slab.known:
+                real = torch.from_numpy(hu_to_intensity(settings.known[position]))
+                known[place] = to_residual(real, coarse[place], scale)
+            elif position in slab.known:
+                known[place] = residuals[position]
+        return _conditions(slab, settings, known, pixel_mm=settings.pixel_mm, coarse=coarse)
+
+    first = 0
+    for batch in ready_batches(plan.detail, plan.known, lambda: run.batch):
+        for slab, result in zip(batch, run.make(batch, conditions), strict=True):
+            places = [slab.positions.index(p) for p in slab.new]
+            hu = intensity_to_hu(from_residual(result[places], upsampled(slab)[places], scale))
+            final |= dict(zip(slab.new, hu, strict=True))
+            residuals |= {p: result[n].clone() for p, n in zip(slab.new, places, strict=True) if uses[p]}
+            uses.subtract(slab.known)
+            residuals = {p: r for p, r in residuals.items() if uses[p]}
+        # Slabs of higher levels fill gaps, so what is final from the start on grows in pieces.
+        stop = next((p for p in range(first, plan.count) if p not in final), plan.count)
+        if stop > first:
+            yield first, np.stack([final.pop(p) for p in range(first, stop)])
+            first = stop
+    if first < plan.count:  # nothing was to be made
+        yield first, np.stack([final.pop(p) for p in range(first, plan.count)])
+
+
+def _conditions(
+    slab: Slab, settings: Settings, known: Tensor, *, pixel_mm: float, coarse: Tensor | None = None
+) -> SlabConditions:
+    positions = torch.tensor(slab.positions, dtype=torch.float64)
+    middle = float(positions.mean())
+    body_mm = settings.body_mm + (middle - (settings.slices - 1) / 2) * settings.spacing_mm
+    return SlabConditions(
+        known=known[None],
+        mask=torch.tensor([slab.mask]),
+        offsets_mm=((positions - middle) * settings.spacing_mm).float()[None],
+        body_mm=torch.tensor([body_mm]),
+        pixel_mm=torch.tensor([pixel_mm]),
+        label=torch.tensor([settings.label]),
+        coarse=None if coarse is None else coarse[None],
+        coarse_noise=None if coarse is None else torch.zeros(1),
+    )
+
+
+def _like_grid(request: GenerationRequest) -> LikeGrid | None:
+    """The grid to be like; where the request says otherwise, with as many slices and as far apart as it says."""
+    if request.like is None:
+        return None
+    slices, rows, columns = request.like.shape
+    geometry = request.like.geometry
+    if request.spacing_mm is not None:
+        spacing = (*geometry.spacing[:2], request.spacing_mm)
+        geometry = Geometry(spacing, geometry.origin, geometry.direction)
+    return LikeGrid((slices if request.slices is None else request.slices, rows, columns), geometry)
+
+
+def _default_geometry(settings: Settings) -> Geometry:
+    corner = -(settings.image_size - 1) / 2 * settings.pixel_mm
+    return Geometry((settings.pixel_mm, settings.pixel_mm, settings.spacing_mm), (corner, corner, 0.0))
+
+
+def _collect(
+    blocks: Iterator[tuple[int, NDArray[np.int16]]],
+    grid: LikeGrid | None,
+    settings: Settings,
+    on_slices: OnSlices | None,
+) -> NDArray[np.int16]:
+    """Put blocks of slices together on the grid of the result, and hand them out."""
+    tell = on_slices or (lambda *_: None)
+    if grid is None:
+        result = np.empty((settings.slices, settings.image_size, settings.image_size), dtype=np.int16)
+        for first, hu in blocks:
+            result[first : first + len(hu)] = hu
+            tell(first, hu)
+        return result
+    if grid.slicewise:
+        result = np.empty(grid.shape, dtype=np.int16)
+        for first, hu in blocks:
+            stored = grid.store(grid.resample(hu, settings.pixel_mm))
+            start = min(grid.place(first), grid.place(first + len(hu) - 1))
+            result[start : start + len(hu)] = stored
+            tell(start, stored)
+        return result
+    result = grid.store(np.concatenate([grid.resample(hu, settings.pixel_mm) for _, hu in blocks]))
+    tell(0, result)
+    return result
+
+
+def _metadata(model: GenerationModel, request: GenerationRequest, settings: Settings) -> dict[str, str]:
+    facts = {
+        "synthetic": "yes",
+        "model": model.name,
+        "model_sha256": model.sha256,
+        "seed": str(settings.seed),
+        "sampler": settings.sampler,
+        "steps": str(settings.steps),
+        "detail_steps": str(settings.detail_steps),
+        "body_mm": f"{settings.body_mm:.1f}",
+        "version": __version__,
+    }
+    if settings.label_name:
+        facts["label"] = settings.label_name
+    if settings.known:
+        facts["given_slices"] = str(len(settings.known))
+    if request.like is not None:
+        facts["like_geometry"] = "yes"
+    return facts

@@ -1,0 +1,180 @@
+"""One stage at work: batches of slabs through a sampler, within memory, reporting and stopping between passes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from CTDiffusionLogic.denoiser.conditions import SlabConditions
+from CTDiffusionLogic.denoiser.network import SlabDenoiser
+from CTDiffusionLogic.errors import Cancelled, CTDiffusionError, ResourceError
+from CTDiffusionLogic.memory import batch_size, is_out_of_memory
+from CTDiffusionLogic.sampling import Pass, Sampler, draw_slices, slice_generators
+from CTDiffusionLogic.slab_plan import Slab
+
+#: Told after each pass: units done, units in all, seconds left (about), name of the stage.
+OnProgress = Callable[[int, int, float, str], None]
+
+
+def ready_batches(slabs: Sequence[Slab], known: Sequence[int], limit: Callable[[], int]) -> Iterator[list[Slab]]:
+    """Batches of slabs that rest on nothing unmade, from the lowest slices up, so that those are final first.
+
+    Args:
+        slabs: A plan's, of one stage.
+        known: Slices that are given.
+        limit: Asked before each batch: how many slabs it may have.
+    """
+    made, pending = set(known), sorted(slabs, key=lambda slab: slab.new[0])
+    while pending:
+        batch = [slab for slab in pending if made.issuperset(slab.known)][: limit()]
+        yield batch
+        made.update(p for slab in batch for p in slab.new)
+        done = {id(slab) for slab in batch}
+        pending = [slab for slab in pending if id(slab) not in done]
+
+
+@dataclass
+class Meter:
+    """Progress over all stages, in units of an anatomy pass over one slab, and whether to stop.
+
+    Args:
+        units: Units of each stage in all.
+        on_progress: Told after each pass.
+        is_cancelled: Asked after each pass.
+    """
+
+    units: Mapping[str, int]
+    on_progress: OnProgress | None = None
+    is_cancelled: Callable[[], bool] | None = None
+    _done: dict[str, int] = field(default_factory=dict)
+    _spent: dict[str, float] = field(default_factory=dict)
+    _worked: dict[str, int] = field(default_factory=dict)
+    _clock: float = 0.0
+
+    def start(self) -> None:
+        """Begin a batch."""
+        self.check()
+        self._clock = time.perf_counter()
+
+    def check(self) -> None:
+        """Raise :class:`Cancelled` if the user has asked to stop."""
+        if self.is_cancelled is not None and self.is_cancelled():
+            raise Cancelled()
+
+    def passed(self, stage: str, units: int, done: int) -> None:
+        """Note ``units`` of work that bring ``stage`` to ``done``; less than before where a batch is run again."""
+        now = time.perf_counter()
+        self._spent[stage] = self._spent.get(stage, 0.0) + now - self._clock
+        self._worked[stage] = self._worked.get(stage, 0) + units
+        self._clock = now
+        self._done[stage] = max(done, self._done.get(stage, 0))
+        if self.on_progress is not None:
+            rate = self._spent[stage] / self._worked[stage]
+            total, so_far = sum(self.units.values()), sum(self._done.values())
+            self.on_progress(so_far, total, rate * (total - so_far), stage)
+        self.check()
+
+
+@dataclass
+class StageRun:
+    """Makes slabs with one denoiser.
+
+    Args:
+        denoiser: The stage's, on ``device``.
+        size: Pixels per side.
+        sampler, steps: How.
+        seed: Of the noise.
+        device: Where the denoiser is.
+        meter: Told of each pass; may raise.
+        unit: What a pass over one slab counts in the meter's units.
+        on_warning: Told when a batch had to be halved.
+    """
+
+    denoiser: SlabDenoiser
+    size: int
+    sampler: Sampler
+    steps: int
+    seed: int
+    device: torch.device
+    meter: Meter
+    unit: int = 1
+    on_warning: Callable[[str], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.stage: str = self.denoiser.config.stage
+        self.batch = batch_size(self.denoiser.config, self.size, self.device)
+        self.finished = 0
+
+    def make(self, slabs: Sequence[Slab], conditions: Callable[[Slab], SlabConditions]) -> Tensor:
+        """Make slabs that are independent of each other; (B, K, size, size) on the CPU, in the stage's space.
+
+        When memory runs out the batch is halved, for good, and what was lost is made again with the same noise.
+
+        Args:
+            slabs: At least one.
+            conditions: What the denoiser is told about a slab, as a batch of one, on the CPU.
+
+        Raises:
+            Cancelled: If the meter's owner asked for it.
+            ResourceError: If memory does not even suffice for one slab.
+            CTDiffusionError: If the denoiser gives values that are not numbers.
+        """
+        parts: list[Tensor] = []
+        while len(parts) < len(slabs):
+            now = slabs[len(parts) : len(parts) + self.batch]
+            try:
+                parts += list(self._sample(now, SlabConditions.cat([conditions(slab) for slab in now])))
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(len(now))
+            # Outside of the handler: inside it the traceback still holds the tensors of the failed pass.
+            if self.device.type == "cuda" and len(parts) < len(slabs):
+                torch.cuda.empty_cache()
+        return torch.stack(parts)
+
+    def _halve(self, tried: int) -> None:
+        if tried == 1:
+            raise ResourceError(
+                f"Memory on {self.device} does not suffice for a single slab of {self.size} x {self.size} pixels "
+                f"({self.stage} stage).",
+                remedy="Close other programs, or use --device cpu.",
+            )
+        self.batch = max(1, tried // 2)
+        if self.on_warning is not None:
+            self.on_warning(
+                f"Memory on {self.device} ran out with {tried} slabs at once ({self.stage} stage); "
+                f"going on with {self.batch}."
+            )
+
+    @torch.inference_mode()
+    def _sample(self, slabs: Sequence[Slab], conditions: SlabConditions) -> Tensor:
+        conditions = conditions.to(self.device)
+        generators = [slice_generators(self.seed, self.stage, slab.positions) for slab in slabs]
+        count, passes = len(slabs), self.sampler.passes(self.steps)
+
+        def noise() -> Tensor:
+            return draw_slices(generators, (self.size, self.size)).to(self.device)
+
+        def model(x: Tensor, t: float) -> Tensor:
+            return self.denoiser(x, torch.full((count,), t, device=self.device), conditions)
+
+        def report(step: Pass) -> None:
+            done = self.finished * passes + (step.number + 1) * count
+            self.meter.passed(self.stage, self.unit * count, self.unit * done)
+
+        self.meter.start()
+        x = self.sampler.run(model, noise(), self.sampler.times(self.steps), noise=noise, callback=report)
+        known = conditions.mask[:, :, None, None] > 0
+        made = torch.where(known, conditions.known, x).float().cpu()
+        if not torch.isfinite(made).all():
+            raise CTDiffusionError(
+                f"The model's {self.stage} stage gave values that are not numbers.",
+                remedy="Use another model file, or another device (--device cpu).",
+            )
+        self.finished += count
+        return made
