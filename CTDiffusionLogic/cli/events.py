@@ -17,10 +17,11 @@ A worker that dies without a last event was killed: the reader reports that itse
 Readers ignore fields and events they do not know, so both can be added without breaking older readers.
 
 Slices: each file is a NumPy array, int16 HU of shape (count, rows, columns), written whole before its
-event is sent (``numpy.load(path, allow_pickle=False)``). Slices arrive in rising order, each once, and are
-final. They lie in the folder given by ``--preview-dir``, which belongs to the caller, who removes it;
-without that option nothing is written and no slices events are sent. What a volume's grid will be stands in
-``started``: ``details["shape"]`` as (slices, rows, columns) and ``details["ijk_to_lps"]``, 4 x 4 in mm.
+event is sent (``numpy.load(path, allow_pickle=False)``). Each slice arrives once and is final; they come from
+the feet up, so ``first`` falls where the volume is like a scan whose slices run to the feet. They lie in the
+folder given by ``--preview-dir``, which belongs to the caller, who removes it; without that option nothing is
+written and no slices events are sent. What a volume's grid will be stands in ``started``: ``details["shape"]``
+as (slices, rows, columns) and ``details["ijk_to_lps"]``, 4 x 4 in mm.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,20 +19,24 @@ from CTDiffusionLogic.bundle import ModelHeader, load_model, read_header
 from CTDiffusionLogic.cli.arguments import add_cancel_argument, add_device_arguments, number, whole_number
 from CTDiffusionLogic.cli.cancel import CancelSwitch
 from CTDiffusionLogic.cli.console import Console
-from CTDiffusionLogic.cli.events import Finished, Progress, Slices, Started
+from CTDiffusionLogic.cli.events import Finished, Progress, Slices, Started, Warned
 from CTDiffusionLogic.cli.outputs import Output, check_outputs, check_space, plan_outputs
-from CTDiffusionLogic.errors import ModelFileError, OutputError, UsageError
+from CTDiffusionLogic.errors import ModelFileError, OutputError
 from CTDiffusionLogic.models import DEFAULT_MODEL, bundled_models, find_model
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from CTDiffusionLogic.geometry import Geometry
+    from CTDiffusionLogic.volume import CTVolume
+
 SUMMARY = "generate synthetic CT volumes"
 
+# For the help and the checks that come before torch is imported; the library has the same (a test compares).
+SAMPLERS = ("multistep", "heun", "ddpm")
 MAX_SLICES = 1000
-SAMPLERS = ("heun", "ddpm")
-#: Used where neither the option nor --like says otherwise.
+MAX_STEPS = 10_000
 DEFAULT_SLICES = 64
 DEFAULT_SPACING_MM = 3.0
 
@@ -56,12 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--count", type=whole_number(1, 10_000), default=1, metavar="N", help="how many volumes (default: 1)")
     add("--seed", type=whole_number(0, 2**63 - 10_001), default=0, help="of the first volume (default: 0)")
-    add("--like", type=Path, metavar="SCAN", help="take slices, spacing and position in space from this scan")
+    add("--like", type=Path, metavar="SCAN", help="take matrix, slices, spacing and position in space from this scan")
     add("--body-mm", type=number(-5000, 5000, "mm"), metavar="MM", help="where along the body the middle lies")
     add("--region", metavar="LABEL", help="a class the model was trained with, see ctdiffusion info")
-    add("--sampler", choices=SAMPLERS, default=SAMPLERS[0], help="heun: few steps; ddpm: the classic (default: heun)")
-    add("--steps", type=whole_number(1, 10_000), metavar="N", help="of the anatomy stage (default: the model's)")
-    add("--detail-steps", type=whole_number(1, 10_000), metavar="N", help="of the detail stage (default: the model's)")
+    add(
+        "--sampler",
+        choices=SAMPLERS,
+        help="multistep and heun need few steps; ddpm is the classic (default: the model's)",
+    )
+    steps = whole_number(1, MAX_STEPS)
+    add("--steps", type=steps, metavar="N", help="of the anatomy stage (default: the model's)")
+    add("--detail-steps", type=steps, metavar="N", help="of the detail stage (default: the model's)")
     add("--overwrite", action="store_true", help="replace files that exist; never folders with something in them")
     add("--preview-dir", type=Path, metavar="DIR", help="write slices there as they become final, for programs")
     add_device_arguments(parser)
@@ -95,26 +105,30 @@ def _generate_all(
     from CTDiffusionLogic.volume_io import read_volume, write_volume
 
     like = read_volume(args.like) if args.like else None
-    slices = args.slices or (like.shape[0] if like else DEFAULT_SLICES)
-    spacing_mm = args.spacing_mm or (like.spacing[2] if like else DEFAULT_SPACING_MM)
-    if not 1 <= slices <= MAX_SLICES:
-        raise UsageError(f"{args.like} has {slices} slices.", remedy=f"Add --slices, from 1 to {MAX_SLICES}.")
-    size = _image_size(header)
-    check_outputs(outputs, shape=(slices, size, size), overwrite=args.overwrite)
+    shape, geometry = _grid(args, header, like)
+    check_outputs(outputs, shape=shape, overwrite=args.overwrite)
     if args.preview_dir:
-        _prepare_preview(args.preview_dir, 2 * slices * size * size * args.count)
+        _prepare_preview(args.preview_dir, 2 * math.prod(shape) * args.count)
     is_cancelled.check()
 
     from CTDiffusionLogic.device import choose_device, describe_device, set_threads
-    from CTDiffusionLogic.generation import GenerationRequest, generate
+    from CTDiffusionLogic.generation import GenerationModel, GenerationRequest, generate
 
     set_threads(args.threads)
     device = choose_device(args.device)
-    model = load_model(header.path)
+    details = {
+        "model": header.name,
+        "model_sha256": header.sha256,
+        "device": describe_device(device),
+        "shape": shape,
+        "ijk_to_lps": geometry.ijk_to_lps,
+        "outputs": [output.path for output in outputs],
+    }
+    console.emit(Started(args.command, __version__, details))
+    model = GenerationModel.from_file(load_model(header.path), device)
     request = GenerationRequest(
-        slices=slices,
-        spacing_mm=spacing_mm,
-        seed=args.seed,
+        slices=args.slices,
+        spacing_mm=args.spacing_mm,
         steps=args.steps,
         detail_steps=args.detail_steps,
         sampler=args.sampler,
@@ -122,23 +136,15 @@ def _generate_all(
         label=args.region,
         like=like,
     )
-    details = {
-        "model": header.name,
-        "model_sha256": header.sha256,
-        "device": describe_device(device),
-        "shape": [slices, size, size],
-        "outputs": [str(output.path) for output in outputs],
-    }
-    console.emit(Started(args.command, __version__, details))
     for volume_number, output in enumerate(outputs, start=1):
         is_cancelled.check()
         watcher = _Watcher(console, args.preview_dir, volume_number, len(outputs))
         volume = generate(
             model,
             dataclasses.replace(request, seed=args.seed + volume_number - 1),
-            device=device,
             on_progress=watcher.on_progress,
             on_slices=watcher.on_slices if args.preview_dir else None,
+            on_warning=watcher.on_warning,
             is_cancelled=is_cancelled,
         )
         is_cancelled.check()
@@ -155,13 +161,17 @@ class _Watcher:
         self._volume, self._volumes = volume, volumes
         self._began = time.monotonic()
 
-    def on_progress(self, done: int, total: int, eta_s: float | None, phase: str) -> None:
-        """Report progress over all volumes, each as long as this one."""
+    def on_progress(self, done: int, total: int, eta_s: float, phase: str) -> None:
+        """Report progress over all volumes, each taken to last as long as this one."""
         before, after = self._volume - 1, self._volumes - self._volume
-        if eta_s is not None:
-            eta_s += after * (time.monotonic() - self._began + eta_s)
+        eta_s += after * (time.monotonic() - self._began + eta_s)
         name = phase if self._volumes == 1 else f"volume {self._volume} of {self._volumes}, {phase}"
-        self._console.emit(Progress(before * total + done, self._volumes * total, eta_s, name))
+        self._console.emit(Progress(before * total + done, self._volumes * total, round(eta_s, 1), name))
+
+    def on_warning(self, sentence: str) -> None:
+        """Pass on a warning; those of later volumes say the same."""
+        if self._volume == 1:
+            self._console.emit(Warned(sentence))
 
     def on_slices(self, first: int, hu: NDArray[np.int16]) -> None:
         """Write slices that are final as one .npy file and tell where it is."""
@@ -176,14 +186,26 @@ class _Watcher:
         self._console.emit(Slices(first, len(hu), str(path), self._volume))
 
 
-def _image_size(header: ModelHeader) -> int:
+def _grid(
+    args: argparse.Namespace, header: ModelHeader, like: CTVolume | None
+) -> tuple[tuple[int, int, int], Geometry]:
+    """Shape and geometry of the result, known before anything is computed."""
+    from CTDiffusionLogic.geometry import Geometry
+
+    if like is not None:
+        i_mm, j_mm, k_mm = like.spacing
+        geometry = Geometry((i_mm, j_mm, args.spacing_mm or k_mm), like.geometry.origin, like.geometry.direction)
+        return (args.slices or like.shape[0], *like.shape[1:]), geometry
     try:
         size = int(header.card["plan"]["image_size"])
-    except (KeyError, TypeError, ValueError):
-        size = 0
-    if not 1 <= size <= 4096:
-        raise ModelFileError(f"{header.path}: its card does not say the size of its images.")
-    return size
+        pixel_mm = float(header.card["plan"]["fov_mm"]) / size
+        corner = -(size - 1) / 2 * pixel_mm
+        geometry = Geometry((pixel_mm, pixel_mm, args.spacing_mm or DEFAULT_SPACING_MM), (corner, corner, 0.0))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ModelFileError(
+            f"{header.path}: its card does not say the size of its images.", remedy="Get the file again."
+        ) from error
+    return (args.slices or DEFAULT_SLICES, size, size), geometry
 
 
 def _prepare_preview(folder: Path, size: int) -> None:

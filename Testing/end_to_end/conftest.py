@@ -128,7 +128,7 @@ def model(tmp_path_factory) -> Path:
             "hu_knots": [list(knot) for knot in KNOTS],
         },
         "labels": [],
-        "sampling": {"sampler": "heun", "anatomy_steps": 2, "detail_steps": 2},
+        "sampling": {"sampler": "multistep", "anatomy_steps": 2, "detail_steps": 2},
         "training": {"patients": 0},
         "limits": ["Makes noise."],
     }
