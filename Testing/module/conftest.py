@@ -1,0 +1,28 @@
+"""The module's classes on slicer-core's scene; see Testing/host for the ones with a panel."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import slicer
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+for _folder in (REPOSITORY, REPOSITORY / "CTDiffusion", REPOSITORY / "Testing"):
+    if str(_folder) not in sys.path:
+        sys.path.insert(0, str(_folder))
+if importlib.util.find_spec("slicer.i18n") is None:  # slicer-core has no translations
+    _i18n = types.ModuleType("slicer.i18n")
+    _i18n.tr, _i18n.translate = (lambda text: text), (lambda context, text: text)  # type: ignore[attr-defined]
+    sys.modules["slicer.i18n"] = slicer.i18n = _i18n
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    """A model of random weights."""
+    from random_model import write_random_model
+
+    return write_random_model(tmp_path_factory.mktemp("model") / "noise.safetensors")
