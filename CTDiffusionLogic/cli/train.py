@@ -19,7 +19,7 @@ from CTDiffusionLogic.cli.arguments import add_cancel_argument, add_device_argum
 from CTDiffusionLogic.cli.cancel import CancelSwitch
 from CTDiffusionLogic.cli.console import Console
 from CTDiffusionLogic.cli.events import Finished, Metric, Progress, Started, Warned
-from CTDiffusionLogic.errors import Cancelled, UsageError
+from CTDiffusionLogic.errors import Cancelled, InputError, UsageError
 from CTDiffusionLogic.models import find_model
 from CTDiffusionLogic.training.options import PRESETS, TrainOptions
 
@@ -116,6 +116,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
 def _options(args: argparse.Namespace) -> TrainOptions:
     if not args.data and not args.resume:
         raise UsageError("No DATA were given.", remedy="Name files or folders of CT scans.")
+    for path in args.data:  # the library says so too, but only once torch is imported
+        if not path.exists():
+            raise InputError(f"{path} does not exist.", remedy="Check the path.")
     names = ("run", "image_size", "preset", "max_minutes", "epochs", "device", "resume", "index", "use_labels", "seed")
     more = ("checkpoint_minutes", "loader_threads", "name", "note")
     return TrainOptions(

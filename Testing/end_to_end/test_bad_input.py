@@ -9,9 +9,8 @@ NAMES = ["missing.nii.gz", "empty", "text", "truncated.nii.gz", "mr", "nan.nii.g
 TRAIN = ("--run", "my-run", "--preset", "tiny", "--max-minutes", "5")
 
 
-@pytest.mark.parametrize("name", ["empty", "mr"])
-def test_train(name, bad_inputs, run, tmp_path):
-    path, words = bad_inputs[name]
+def test_train_on_an_empty_folder(bad_inputs, run, tmp_path):
+    path, words = bad_inputs["empty"]
     ended = run("train", path, *TRAIN)
     assert (ended.code, ended.out) == (1, "")
     assert words in ended.failure
@@ -23,9 +22,8 @@ def test_train_on_nothing_but_bad_files_has_a_reason_for_each(bad_inputs, run, t
     folder = bad_inputs["empty"][0].parent
     ended = run("train", folder, *TRAIN)
     assert (ended.code, ended.out) == (1, "")
-    for name in ("truncated.nii.gz", "nan.nii.gz", "colours.nii.gz"):
-        assert name in ended.failure
-        assert bad_inputs[name][1] in ended.failure
+    for name in ("text", "mr", "truncated.nii.gz", "nan.nii.gz", "colours.nii.gz"):
+        assert bad_inputs[name][1] in ended.failure, name
     assert tree(tmp_path) == set()
 
 

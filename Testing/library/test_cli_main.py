@@ -33,7 +33,7 @@ WRONG_USE = [
     (["train", "scans", "--run", "x", "--epochs", "0"], "--epochs"),
     (["train", "scans", "--run", "x", "--max-minutes", "-1"], "--max-minutes"),
     (["train", "scans", "--run", "x", "--preset", "huge"], "'huge'"),
-    (["train", "scans", "--run", "x", "--image-size", "100"], "multiple of 64, got 100"),
+    (["train", ".", "--run", "x", "--image-size", "100"], "multiple of 64, got 100"),
     (["export-dicom", "a.nrrd"], "--out"),
     (["info"], "MODEL|SCAN"),
     (["doctor", "--events", "xml"], "'xml'"),

@@ -46,8 +46,20 @@ class FakeTraining:
 
 
 @pytest.fixture
-def training(monkeypatch) -> FakeTraining:
+def training(monkeypatch, tmp_path) -> FakeTraining:
+    """The stand-in, in a folder with the data a and b."""
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        (tmp_path / name).mkdir()
     return FakeTraining(monkeypatch)
+
+
+def test_data_that_is_not_there_is_noticed_at_once(training, capfd):
+    code, events = run(capfd, "a", "nowhere", "--run", "r")
+    assert code == 1
+    assert [e.event for e in events] == ["failed"]
+    assert events[0].message == "nowhere does not exist."
+    assert training.options is None
 
 
 def run(capfd, *words):

@@ -50,7 +50,7 @@ def test_without_any_package_it_says_what_to_install():
     assert "cannot work here" in done.stderr
 
 
-@pytest.mark.parametrize("words", [["generate", "--out", "x.nrrd"], ["info", __file__], ["train", "x", "--run", "y"]])
+@pytest.mark.parametrize("words", [["generate", "--out", "x.nrrd"], ["info", __file__], ["train", ".", "--run", "y"]])
 def test_other_commands_say_which_package_is_missing(words):
     done = run_without_packages(*words)
     assert done.returncode == 1
