@@ -15,6 +15,8 @@ FEATURE_MAPS = 32
 SLAB_COPIES = 16
 #: More slabs at once make a GPU no faster.
 LARGEST_BATCH = {"anatomy": 64, "detail": 16}
+#: Nor do more than these per thread make a CPU faster; they delay the first slices and cancelling.
+PER_THREAD = {"anatomy": 8, "detail": 2}
 
 
 def slab_bytes(config: DenoiserConfig, size: int) -> int:
@@ -42,7 +44,7 @@ def batch_size(config: DenoiserConfig, size: int, device: torch.device | str, *,
         free = memory(device)[1]
     largest = LARGEST_BATCH[config.stage]
     if device.type == "cpu":
-        largest = min(largest, torch.get_num_threads() * (4 if config.stage == "anatomy" else 1))
+        largest = min(largest, torch.get_num_threads() * PER_THREAD[config.stage])
     if free is None:
         return largest
     return max(1, min(largest, int(SHARE * free) // slab_bytes(config, size)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from CTDiffusionLogic.denoiser.network import DenoiserConfig
-from CTDiffusionLogic.memory import LARGEST_BATCH, batch_size, is_out_of_memory, slab_bytes
+from CTDiffusionLogic.memory import LARGEST_BATCH, PER_THREAD, batch_size, is_out_of_memory, slab_bytes
 
 DETAIL = DenoiserConfig(stage="detail", channels=(48, 72, 96), layers=1, attention=False)
 ANATOMY = DenoiserConfig(stage="anatomy")
@@ -24,8 +24,8 @@ def test_batch_grows_with_memory_up_to_what_helps():
 
 def test_cpu_batches_follow_its_threads():
     threads = torch.get_num_threads()
-    assert batch_size(DETAIL, 256, "cpu", free=2**40) == min(threads, LARGEST_BATCH["detail"])
-    assert batch_size(ANATOMY, 64, "cpu", free=2**40) == min(4 * threads, LARGEST_BATCH["anatomy"])
+    assert batch_size(DETAIL, 256, "cpu", free=2**40) == min(PER_THREAD["detail"] * threads, LARGEST_BATCH["detail"])
+    assert batch_size(ANATOMY, 64, "cpu", free=2**40) == min(PER_THREAD["anatomy"] * threads, LARGEST_BATCH["anatomy"])
     assert batch_size(DETAIL, 256, "cpu") >= 1  # this machine's own memory
 
 

@@ -1,0 +1,231 @@
+"""What a volume costs: our route against the seed's, and how the cost grows with the number of slices.
+
+    python Testing/benchmarks/generation_cost.py [--model MODEL] [--slices 16 32 64 128 256]
+
+Both routes use the same detail network, matrix, machine and run:
+
+- **ours**: anatomy of all slices on the coarse grid, then their detail, eight slices a pass, with the model's
+  sampler and steps. Measured as a whole, in a process of its own for each number of slices.
+- **the seed's** (Stephens Txurio et al. 2023): a 2D DDPM, slice by slice: every slice takes 1,000 passes of the
+  detail network at the full matrix, of whose eight slices one is used and nothing is known (no anatomy: zeros).
+  A few passes of its own sampler are measured and multiplied. That the network has eight slices as channels
+  instead of one costs the seed's route next to nothing; the table shows by how much.
+
+Without --model: random weights in the architecture of the preset "standard", the bundled model's. FLOPs are
+counted by torch (a multiplication and an addition are two) for one pass and multiplied by the passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from CTDiffusionLogic.bundle import load_model
+from CTDiffusionLogic.denoiser.conditions import SlabConditions
+from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
+from CTDiffusionLogic.device import describe_device, format_bytes
+from CTDiffusionLogic.generation import GenerationModel, GenerationRequest, generate
+from CTDiffusionLogic.sampling import DDPM_STEPS, SAMPLERS, Pass, ddpm_times, sample_ancestral
+from CTDiffusionLogic.slab_plan import plan_volume
+from CTDiffusionLogic.training.options import PRESETS
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, help="a model file; without it, random weights")
+    parser.add_argument("--preset", default="standard", choices=sorted(PRESETS), help="architecture of random weights")
+    parser.add_argument("--slices", type=int, nargs="+", default=[16, 32, 64, 128, 256], metavar="N")
+    parser.add_argument("--compare", type=int, default=64, metavar="N", help="slices of the volume both routes make")
+    parser.add_argument("--spacing-mm", type=float, default=3.0, help="distance of slices")
+    parser.add_argument("--seed-passes", type=int, default=20, help="passes of the seed's route that are measured")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)  # in a process of its own: "seed" or slices
+    args = parser.parse_args()
+    if args.measure:
+        measured = measure_seed(args) if args.measure == "seed" else measure_ours(args, int(args.measure))
+        print(json.dumps({**measured, "peak_bytes": peak_memory(args.device)}))
+        return
+    print(f"{describe_device(args.device)}, torch {torch.__version__}, {platform.platform()}")
+    print(f"model: {args.model or f'random weights, preset {args.preset}'}; {args.spacing_mm:g} mm between slices\n")
+    compare_routes(args)
+    print(f"\n{'slices':>6} {'seconds':>8} {'a slice':>8} {'passes':>7} {'TFLOP':>7}  peak memory")
+    for slices in args.slices:
+        row = in_own_process(slices)
+        print(
+            f"{slices:6} {row['seconds']:8.1f} {row['seconds'] / slices:8.3f} {row['passes']:7} "
+            f"{row['flop'] / 1e12:7.2f}  {format_bytes(row['peak_bytes'])}"
+        )
+    print("\npasses: one slab of eight slices once through a denoiser, both stages.")
+
+
+def compare_routes(args: argparse.Namespace) -> None:
+    """Print both routes for one volume."""
+    ours, seed = in_own_process(args.compare), in_own_process("seed")
+    passes = DDPM_STEPS * args.compare
+    seconds, flop = passes * seed["seconds_per_pass"], passes * seed["flop_per_pass"]
+    print(f"{args.compare} slices {seed['matrix']} x {seed['matrix']}:")
+    print(f"{'':28}{'passes':>8} {'seconds':>9} {'TFLOP':>9}  peak memory")
+    print(
+        f"{'ours, ' + ours['how']:28}{ours['passes']:8} {ours['seconds']:9.1f} {ours['flop'] / 1e12:9.2f}  "
+        f"{format_bytes(ours['peak_bytes'])}"
+    )
+    print(
+        f"{'the seed, slice by slice':28}{passes:8} {seconds:9.0f} {flop / 1e12:9.1f}  "
+        f"{format_bytes(seed['peak_bytes'])}"
+    )
+    print(f"{'ratio':28}{passes / ours['passes']:8.0f} {seconds / ours['seconds']:9.0f} {flop / ours['flop']:9.0f}")
+    print(
+        f"The seed's seconds are {seed['seconds_per_pass']:.3f} s a pass, the mean of {seed['measured']} passes, "
+        f"times {passes}.\nWith one slice as channel instead of eight a pass would have {seed['flop_one_slice'] / 1e9:.2f} "
+        f"instead of {seed['flop_per_pass'] / 1e9:.2f} GFLOP."
+    )
+
+
+def in_own_process(what: int | str) -> dict:
+    """Run this program again to measure one thing: peaks of memory do not mix."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--measure", str(what)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_ours(args: argparse.Namespace, slices: int) -> dict:
+    """Generate one volume."""
+    model = get_model(args)
+    generate(model, GenerationRequest(slices=1, steps=1, detail_steps=1))  # warm up
+    began = time.perf_counter()
+    volume = generate(model, GenerationRequest(slices=slices, spacing_mm=args.spacing_mm))
+    seconds = time.perf_counter() - began
+    plan, facts = model.card["plan"], volume.metadata
+    slabs = plan_volume(
+        slices,
+        args.spacing_mm,
+        slices=model.anatomy.config.slices,
+        anatomy_gap_mm=plan["anatomy_gap_mm"],
+        max_gap_mm=plan["max_gap_mm"],
+    )
+    sampler = SAMPLERS[facts["sampler"]]
+    anatomy = len(slabs.anatomy) * sampler.passes(int(facts["steps"]))
+    detail = len(slabs.detail) * sampler.passes(int(facts["detail_steps"]))
+    flop = anatomy * count_flop(model.anatomy, plan["anatomy_size"])
+    flop += detail * count_flop(model.detail, plan["image_size"])
+    how = f"{facts['sampler']} {facts['steps']} + {facts['detail_steps']}"
+    return {"seconds": seconds, "passes": anatomy + detail, "flop": flop, "how": how}
+
+
+def measure_seed(args: argparse.Namespace) -> dict:
+    """Some passes of the seed's route: one slab a pass, DDPM's noise levels and noise."""
+    model = get_model(args)
+    size, config = int(model.card["plan"]["image_size"]), model.detail.config
+    told = nothing_known(config, size).to(args.device)
+    clock: list[float] = []
+
+    def tick(_: Pass) -> None:
+        if args.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        clock.append(time.perf_counter())
+
+    x = torch.randn(1, config.slices, size, size, device=args.device)
+    times = ddpm_times()[: args.seed_passes + 2]
+    with torch.inference_mode():
+        sample_ancestral(
+            lambda x, t: model.detail(x, torch.full((1,), t, device=x.device), told),
+            x,
+            times,
+            noise=lambda: torch.randn(x.shape).to(x.device),
+            callback=tick,
+        )
+    one = SlabDenoiser(replace(config, slices=1)).eval()
+    return {
+        "seconds_per_pass": (clock[-1] - clock[0]) / (len(clock) - 1),
+        "measured": len(clock) - 1,
+        "flop_per_pass": count_flop(model.detail, size),
+        "flop_one_slice": count_flop(one, size),
+        "matrix": size,
+    }
+
+
+def get_model(args: argparse.Namespace) -> GenerationModel:
+    """The model file's, or random weights."""
+    if args.model:
+        return GenerationModel.from_file(load_model(args.model), args.device)
+    preset = PRESETS[args.preset]
+    torch.manual_seed(0)
+    stages = []
+    for name in ("anatomy", "detail"):
+        recipe = getattr(preset, name)
+        config = DenoiserConfig(
+            stage=name,  # type: ignore[arg-type]
+            slices=preset.slices,
+            channels=recipe.channels,
+            layers=recipe.layers,
+            attention=recipe.attention,
+        )
+        stages.append(SlabDenoiser(config).eval().requires_grad_(False).to(args.device))
+    plan = {
+        "image_size": 256,
+        "anatomy_size": preset.anatomy_size,
+        "fov_mm": 448.0,
+        "anatomy_gap_mm": 6.0,
+        "max_gap_mm": 36.0,
+        "body_mm_range": [0.0, 700.0],
+    }
+    return GenerationModel(*stages, {"plan": plan}, "random", "0" * 64, torch.device(args.device))
+
+
+def nothing_known(config: DenoiserConfig, size: int) -> SlabConditions:
+    """Conditions of one slab about which nothing is known."""
+    k = config.slices
+    images = torch.zeros(1, k, size, size)
+    detail = config.stage == "detail"
+    return SlabConditions(
+        known=images,
+        mask=torch.zeros(1, k),
+        offsets_mm=3.0 * (torch.arange(float(k)) - (k - 1) / 2)[None],
+        body_mm=torch.tensor([float("nan")]),
+        pixel_mm=torch.tensor([1.75]),
+        label=torch.tensor([0]),
+        coarse=images if detail else None,
+        coarse_noise=torch.zeros(1) if detail else None,
+    )
+
+
+def count_flop(denoiser: SlabDenoiser, size: int) -> int:
+    """FLOPs of one pass over one slab."""
+    device = next(denoiser.parameters()).device
+    x = torch.zeros(1, denoiser.config.slices, size, size, device=device)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        denoiser(x, torch.full((1,), 0.5, device=device), nothing_known(denoiser.config, size).to(device))
+    return counter.get_total_flops()
+
+
+def peak_memory(device: str) -> int:
+    """Largest memory this process has had: the GPU's on CUDA, else resident; 0 where the system does not say."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    main()
