@@ -158,6 +158,7 @@ class ModuleHost:
             self.mainWindow.close()
             self.mainWindow.deleteLater()
             self._processOnce()
+            self.scene.Clear(False)
             self.app._end()
             for undo in reversed(self._undo):
                 undo()

@@ -39,6 +39,13 @@ class qMRMLWidget(_SceneWidget):
     """A widget that knows the scene and hands it to its children through the form's connections."""
 
 
+def _removeObservers(observations: list[tuple[Any, int]], nodeObservations: dict[str, tuple[Any, int]]) -> None:
+    for caller, tag in (*observations, *nodeObservations.values()):
+        caller.RemoveObserver(tag)
+    observations.clear()
+    nodeObservations.clear()
+
+
 @standsFor("qMRMLNodeComboBox")
 class qMRMLNodeComboBox(_SceneWidget):
     """Lists the scene's nodes of some classes, follows the scene, and keeps one of them selected."""
@@ -78,14 +85,16 @@ class qMRMLNodeComboBox(_SceneWidget):
         self._lastId = ""
         self._combo.currentIndexChanged.connect(self._onIndex)
         self._combo.activated.connect(lambda _index: self.nodeActivated.emit(self.currentNode()))
-        self.destroyed.connect(self._forget)
+        observations, nodeObservations = self._observations, self._nodeObservations
+        # Not a method: the widget is gone by then.
+        self.destroyed.connect(lambda *_arguments: _removeObservers(observations, nodeObservations))
 
     # The list
 
     def setMRMLScene(self, scene: Any) -> None:
         if scene is self._scene:
             return
-        self._forget()
+        _removeObservers(self._observations, self._nodeObservations)
         self._scene = scene
         self._combo.setEnabled(scene is not None)
         if scene is not None:
@@ -93,11 +102,6 @@ class qMRMLNodeComboBox(_SceneWidget):
                 self._observations.append((scene, scene.AddObserver(event, handler)))
         self._refill()
         self.mrmlSceneChanged.emit(scene)
-
-    def _forget(self, *_arguments: Any) -> None:
-        for caller, tag in (*self._observations, *self._nodeObservations.values()):
-            caller.RemoveObserver(tag)
-        self._observations, self._nodeObservations = [], {}
 
     def _isListed(self, node: Any) -> bool:
         for kind in self._types:
@@ -121,7 +125,7 @@ class qMRMLNodeComboBox(_SceneWidget):
         selected = self._lastId
         for caller, tag in self._nodeObservations.values():
             caller.RemoveObserver(tag)
-        self._nodeObservations = {}
+        self._nodeObservations.clear()
         isBlocked = self._combo.blockSignals(True)
         self._combo.clear()
         if self._noneEnabled:
