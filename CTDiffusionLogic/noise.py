@@ -15,7 +15,7 @@ from torch import Tensor
 
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
 
-Parametrization = Literal["edm", "flow"]
+Parametrization = Literal["x0", "edm", "flow"]
 
 
 class Factors(NamedTuple):
@@ -26,15 +26,21 @@ class Factors(NamedTuple):
     c_out: Tensor
 
 
-def precondition(t: Tensor, sigma_data: float, parametrization: Parametrization = "edm") -> Factors:
+def precondition(t: Tensor, sigma_data: float, parametrization: Parametrization) -> Factors:
     """What scales the network F at noise level ``t`` (B,).
 
+    "x0": F is the clean slab itself, in units of ``sigma_data`` (Li & He 2025, "Back to basics: let denoising
+    generative models denoise"). A slab folded into channels has more dimensions of noise than a small network
+    has features; clean anatomy has few, so that this learns several times faster here (see
+    ``Testing/benchmarks/training_choices.py``).
     "edm": inputs and targets of F have unit variance at every level (Karras et al. 2022, table 1).
     "flow": F is the velocity ``noise - x0`` of flow matching (Lipman et al. 2023); inputs are scaled alike.
     """
     t = t[:, None, None, None]
     s = 1 - t
     variance = (s * sigma_data) ** 2 + t**2
+    if parametrization == "x0":
+        return Factors(variance.rsqrt(), torch.zeros_like(t), torch.full_like(t, sigma_data))
     if parametrization == "flow":
         return Factors(c_in=variance.rsqrt(), c_skip=torch.ones_like(t), c_out=-t)
     return Factors(
@@ -52,18 +58,19 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SlabLoss:
-    """EDM's loss: denoise at a random level, weighted so that F's error counts the same at all levels.
+    """EDM's loss: denoise at a random level, weighted with 1 / sigma_data^2 + 1 / sigma^2 (Karras et al. 2022).
 
     Args:
         mean, std: ln(sigma) ~ N(mean, std); sigma = t / (1 - t), so t is logit-normal.
         sigma_data: Standard deviation of the clean data.
-        parametrization: The network's; with "flow" the weight makes it the loss of flow matching.
+        sigma_floor: Below it the weight grows no more: a network that estimates x0 itself cannot and need not
+            be right to a thousandth (the idea of min-SNR weighting, Hang et al. 2023).
     """
 
     mean: float
     std: float
     sigma_data: float
-    parametrization: Parametrization = "edm"
+    sigma_floor: float = 0.0
 
     def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw ``count`` noise levels t, stratified over the batch (less variance at the same mean)."""
@@ -76,7 +83,11 @@ class SlabLoss:
         level = t[:, None, None, None]
         x_t = (1 - level) * x0 + level * noise
         estimate = denoiser(x_t, t, conditions)
-        weight = precondition(t, self.sigma_data, self.parametrization).c_out ** -2
-        error = (weight * (estimate.float() - x0) ** 2).mean(dim=(2, 3))
+        error = ((estimate.float() - x0) ** 2).mean(dim=(2, 3))
         unknown = 1 - conditions.mask
-        return (error * unknown).sum(1) / unknown.sum(1).clamp(min=1)
+        return self.weight(t) * (error * unknown).sum(1) / unknown.sum(1).clamp(min=1)
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Weight of the squared error at noise levels ``t``, same shape."""
+        sigma = (t / (1 - t)).clamp(min=self.sigma_floor)
+        return self.sigma_data**-2 + sigma**-2

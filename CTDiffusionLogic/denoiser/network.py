@@ -48,7 +48,7 @@ class DenoiserConfig:
     sigma_data: float = 0.5
     residual_scale: float = 1.0
     unshuffle: int = 2
-    parametrization: Parametrization = "edm"
+    parametrization: Parametrization = "x0"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from CTDiffusionLogic.errors import UsageError
+
+if TYPE_CHECKING:  # the command reads presets before it knows whether torch is there
+    from CTDiffusionLogic.noise import Parametrization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +21,8 @@ class StagePreset:
         batch: Slabs per optimiser step and process.
         learning_rate: At the end of the warm-up.
         level_mean, level_std: ln(sigma) of the noise levels trained on ~ N(mean, std).
+        sigma_floor: See :class:`~CTDiffusionLogic.noise.SlabLoss`.
+        parametrization: See :func:`~CTDiffusionLogic.noise.precondition`.
     """
 
     channels: tuple[int, ...]
@@ -26,6 +32,8 @@ class StagePreset:
     learning_rate: float
     level_mean: float
     level_std: float
+    sigma_floor: float
+    parametrization: Parametrization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +68,11 @@ PRESETS: dict[str, Preset] = {
             layers=2,
             attention=True,
             batch=12,
-            learning_rate=5e-4,
-            level_mean=0.0,
-            level_std=1.2,
+            learning_rate=8e-4,
+            level_mean=0.5,
+            level_std=1.4,
+            sigma_floor=0.1,
+            parametrization="x0",
         ),
         detail=StagePreset(
             channels=(48, 72, 96),
@@ -70,16 +80,35 @@ PRESETS: dict[str, Preset] = {
             attention=False,
             batch=8,
             learning_rate=5e-4,
-            level_mean=-0.5,
-            level_std=1.2,
+            level_mean=0.0,
+            level_std=1.4,
+            sigma_floor=0.0,
+            parametrization="edm",
         ),
+        decay_steps=1000,
     ),
     "tiny": Preset(
         anatomy=StagePreset(
-            channels=(16, 24, 32), layers=1, attention=True, batch=4, learning_rate=1e-3, level_mean=0.0, level_std=1.2
+            channels=(16, 24, 32),
+            layers=1,
+            attention=True,
+            batch=4,
+            learning_rate=1e-3,
+            level_mean=0.5,
+            level_std=1.4,
+            sigma_floor=0.1,
+            parametrization="x0",
         ),
         detail=StagePreset(
-            channels=(16, 24), layers=1, attention=False, batch=4, learning_rate=1e-3, level_mean=-0.5, level_std=1.2
+            channels=(16, 24),
+            layers=1,
+            attention=False,
+            batch=4,
+            learning_rate=1e-3,
+            level_mean=0.0,
+            level_std=1.4,
+            sigma_floor=0.0,
+            parametrization="edm",
         ),
         patch=32,
         warmup_steps=20,
@@ -91,8 +120,10 @@ PRESETS: dict[str, Preset] = {
             attention=True,
             batch=32,
             learning_rate=4e-4,
-            level_mean=0.0,
-            level_std=1.2,
+            level_mean=0.5,
+            level_std=1.4,
+            sigma_floor=0.1,
+            parametrization="x0",
         ),
         detail=StagePreset(
             channels=(96, 144, 192),
@@ -100,8 +131,10 @@ PRESETS: dict[str, Preset] = {
             attention=False,
             batch=32,
             learning_rate=4e-4,
-            level_mean=-0.5,
-            level_std=1.2,
+            level_mean=0.0,
+            level_std=1.4,
+            sigma_floor=0.0,
+            parametrization="edm",
         ),
         patch=96,
         warmup_steps=500,

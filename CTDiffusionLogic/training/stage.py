@@ -49,11 +49,17 @@ class StageTrainer:
             labels=len(plan.labels),
             sigma_data=plan.sigma_data[stage],
             residual_scale=plan.residual_scale if stage == "detail" else 1.0,
+            parametrization=self.recipe.parametrization,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = SlabDenoiser(config)
-        self.loss = SlabLoss(mean=self.recipe.level_mean, std=self.recipe.level_std, sigma_data=config.sigma_data)
+        self.loss = SlabLoss(
+            mean=self.recipe.level_mean,
+            std=self.recipe.level_std,
+            sigma_data=config.sigma_data,
+            sigma_floor=self.recipe.sigma_floor,
+        )
         shared = {"slices": preset.slices, "patch": preset.patch, "seed": seed, "batch": self.recipe.batch}
         self.stream = SlabStream(plan, cache, stage=stage, **shared)
         self.held_out = SlabStream(plan, cache, stage=stage, split="held-out", **shared) if plan.held_out else None

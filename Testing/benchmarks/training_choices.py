@@ -29,12 +29,13 @@ BATCH = 12
 
 #: Changes to the base recipe: of the network's configuration and of the loss.
 VARIANTS: dict[str, tuple[dict, dict]] = {
-    "edm": ({}, {}),
-    "flow": ({"parametrization": "flow"}, {}),
-    "edm, levels lower (-1.2)": ({}, {"mean": -1.2}),
-    "edm, levels higher (+0.6)": ({}, {"mean": 0.6}),
-    "edm, 4x unshuffle": ({"unshuffle": 4}, {}),
-    "edm, no attention": ({"attention": False}, {}),
+    "x0": ({}, {}),
+    "edm": ({"parametrization": "edm"}, {"sigma_floor": 0.0}),
+    "flow": ({"parametrization": "flow"}, {"sigma_floor": 0.0}),
+    "x0, levels lower (-0.7)": ({}, {"mean": -0.7}),
+    "x0, levels higher (+1.2)": ({}, {"mean": 1.2}),
+    "x0, 4x unshuffle": ({"unshuffle": 4}, {}),
+    "x0, no attention": ({"attention": False}, {}),
 }
 
 
@@ -100,9 +101,8 @@ def main() -> None:
         changes, loss_changes = VARIANTS[name]
         config = replace(base, **changes)
         loss = SlabLoss(
-            **{"mean": 0.0, "std": 1.2} | loss_changes,
+            **{"mean": 0.5, "std": 1.4, "sigma_floor": 0.1} | loss_changes,
             sigma_data=config.sigma_data,
-            parametrization=config.parametrization,
         )
         rows, pace = [], []
         for seed in range(args.seeds):
