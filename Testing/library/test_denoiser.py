@@ -92,7 +92,7 @@ def test_preconditioning_gives_unit_variance_in_and_out():
     x0 = sigma_data * torch.randn(20000, generator=generator)
     noise = torch.randn(20000, generator=generator)
     for level in (0.02, 0.3, 0.5, 0.8, 0.98):
-        factors = precondition(torch.tensor([level]), sigma_data)
+        factors = precondition(torch.tensor([level]), sigma_data, "edm")
         x_t = (1 - level) * x0 + level * noise
         target = (x0 - factors.c_skip.squeeze() * x_t) / factors.c_out.squeeze()
         assert abs(float((factors.c_in.squeeze() * x_t).std()) - 1) < 0.03
@@ -109,9 +109,32 @@ def test_a_perfect_denoiser_has_no_loss_and_an_empty_one_the_loss_of_edm():
     assert float(loss(lambda *_: x0, x0, noise, t, told).max()) == 0
 
     def skip_only(x_t, t, _conditions):  # F = 0: the loss is the variance of F's target, one
-        return precondition(t, 0.5).c_skip * x_t
+        return precondition(t, 0.5, "edm").c_skip * x_t
 
     assert abs(float(loss(skip_only, x0, noise, t, told).mean()) - 1) < 0.05
+
+
+@pytest.mark.parametrize("parametrization", ["x0", "edm", "flow"])
+def test_every_parametrization_can_be_right(parametrization):
+    """Some output of the network proper gives the truth, with numbers of order one at middling noise."""
+    x0, noise = torch.randn(4, 1, 4, 4) * 0.44, torch.randn(4, 1, 4, 4)
+    t = torch.tensor([0.2, 0.4, 0.6, 0.8])
+    factors = precondition(t, 0.44, parametrization)
+    level = t[:, None, None, None]
+    x_t = (1 - level) * x0 + level * noise
+    wanted = (x0 - factors.c_skip * x_t) / factors.c_out
+    assert float(wanted.abs().max()) < 12
+    if parametrization == "flow":
+        assert torch.allclose(wanted, noise - x0, atol=1e-4)
+    if parametrization == "x0":
+        assert torch.allclose(wanted, x0 / 0.44)
+
+
+def test_the_weight_stops_growing_at_its_floor():
+    loss = SlabLoss(mean=0.0, std=1.0, sigma_data=0.5, sigma_floor=0.1)
+    weights = loss.weight(torch.tensor([0.001, 0.05, 0.1 / 1.1, 0.5]))
+    assert torch.allclose(weights[:3], torch.full((3,), 4 + 100.0), rtol=1e-4)
+    assert float(weights[3]) == pytest.approx(4 + 1)
 
 
 def test_known_slices_do_not_count_in_the_loss():
