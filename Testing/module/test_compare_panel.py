@@ -17,9 +17,18 @@ HU = np.arange(-1000, 7 * 9 * 11 - 1000, dtype=np.int16).reshape(7, 9, 11)
 SYNTHETIC = {"synthetic": "yes", "model": "torso", "seed": "7"}
 
 
+def start(host):
+    """Slicer starts, with a module that does not look for devices: that takes a process with torch."""
+    host.loadModule("CTDiffusion")
+    from CTDiffusionLib.GenerateDevices import DeviceFinder
+
+    DeviceFinder.ask = lambda finder: None  # of this host's import of the module only
+
+
 @pytest.fixture
 def host():
     with ModuleHost() as host:
+        start(host)
         yield host
 
 
@@ -38,7 +47,7 @@ def addReal(name="real"):
 
 def load(host, widget, path):
     """Load a file with the panel, as a user does."""
-    ui = widget.panel._ui
+    ui = widget.sections.compare._ui
     ui.volumeFileEdit.currentPath = str(path)
     host.click(ui.loadButton)
     return ui.syntheticVolumeSelector.currentNode()
@@ -46,7 +55,7 @@ def load(host, widget, path):
 
 def test_the_module_opens_with_everything_in_place(host):
     widget = host.openModule("CTDiffusion")
-    ui = widget.panel._ui
+    ui = widget.sections.compare._ui
     assert slicer.modules.ctdiffusion.title == "CT Diffusion"
     assert slicer.modules.ctdiffusion.icon.isNull() is False
     assert not ui.loadButton.enabled
@@ -59,7 +68,7 @@ def test_the_module_opens_with_everything_in_place(host):
 
 def test_from_an_empty_scene_to_two_volumes_side_by_side_and_back(host, syntheticFile):
     widget = host.openModule("CTDiffusion")
-    ui, layouts = widget.panel._ui, slicer.app.layoutManager()
+    ui, layouts = widget.sections.compare._ui, slicer.app.layoutManager()
     before = layouts.layout
     real = addReal()
     ui.realVolumeSelector.setCurrentNode(real)
@@ -97,7 +106,7 @@ def test_a_file_that_is_not_synthetic_is_refused_in_plain_words(host, tmp_path):
 
 def test_two_real_volumes_cannot_be_compared(host):
     widget = host.openModule("CTDiffusion")
-    ui = widget.panel._ui
+    ui = widget.sections.compare._ui
     first, second = addReal("first"), addReal("second")
     ui.realVolumeSelector.setCurrentNode(first)
     ui.syntheticVolumeSelector.setCurrentNode(second)
@@ -107,7 +116,7 @@ def test_two_real_volumes_cannot_be_compared(host):
 
 def test_choices_are_saved_and_loaded_with_the_scene(host, syntheticFile, tmp_path):
     widget = host.openModule("CTDiffusion")
-    ui = widget.panel._ui
+    ui = widget.sections.compare._ui
     ui.realVolumeSelector.setCurrentNode(addReal())
     load(host, widget, syntheticFile)
     host.choose(ui.presetComboBox, "bone")
@@ -130,7 +139,7 @@ def test_the_panel_works_in_the_next_scene(host, syntheticFile):
     old = widget.logic.getParameterNode().parameterNode
     addReal()
     host.closeScene()
-    ui = widget.panel._ui
+    ui = widget.sections.compare._ui
     assert not ui.sideBySideButton.enabled
     assert load(host, widget, syntheticFile) is not None
     new = widget.logic.getParameterNode()
@@ -141,7 +150,7 @@ def test_the_panel_works_in_the_next_scene(host, syntheticFile):
 
 def test_nothing_follows_the_scene_after_the_module_is_left_or_unloaded(host):
     widget = host.openModule("CTDiffusion")
-    node, ui = widget.logic.getParameterNode().parameterNode, widget.panel._ui
+    node, ui = widget.logic.getParameterNode().parameterNode, widget.sections.compare._ui
     host.leaveModule("CTDiffusion")
     node.SetParameter("overlayOpacity", "0.9")
     assert ui.opacitySlider.value == 0.5
@@ -150,7 +159,7 @@ def test_nothing_follows_the_scene_after_the_module_is_left_or_unloaded(host):
     assert widget.Observations
     host.quit()
     assert not widget.Observations
-    assert not widget.panel.Observations
+    assert not widget.sections.compare.Observations
     node.SetParameter("overlayOpacity", "0.1")
     assert ui.opacitySlider.value == 0.9
     host.closeScene()
@@ -159,7 +168,7 @@ def test_nothing_follows_the_scene_after_the_module_is_left_or_unloaded(host):
 
 def test_closing_the_scene_while_another_module_is_open_leaves_the_panel_alone(host):
     widget = host.openModule("CTDiffusion")
-    ui = widget.panel._ui
+    ui = widget.sections.compare._ui
     ui.opacitySlider.value = 0.9
     host.leaveModule("CTDiffusion")
     host.closeScene()
@@ -173,7 +182,7 @@ def test_a_reload_leaves_one_working_panel(host):
     second = host.reload("CTDiffusion")
     assert second is not first
     assert not first.Observations
-    second.panel._ui.opacitySlider.value = 0.3
+    second.sections.compare._ui.opacitySlider.value = 0.3
     assert second.logic.getParameterNode().overlayOpacity == pytest.approx(0.3)
     host.closeScene()
     assert host.exceptions == []
@@ -182,25 +191,25 @@ def test_a_reload_leaves_one_working_panel(host):
 def test_two_panels_show_the_same_choices(host):
     first = host.openModule("CTDiffusion")
     second = host.newPanel("CTDiffusion")
-    first.panel._ui.opacitySlider.value = 0.8
-    assert second.panel._ui.opacitySlider.value == pytest.approx(0.8)
+    first.sections.compare._ui.opacitySlider.value = 0.8
+    assert second.sections.compare._ui.opacitySlider.value == pytest.approx(0.8)
     real = addReal()
-    second.panel._ui.realVolumeSelector.setCurrentNode(real)
-    assert first.panel._ui.realVolumeSelector.currentNode() is real
+    second.sections.compare._ui.realVolumeSelector.setCurrentNode(real)
+    assert first.sections.compare._ui.realVolumeSelector.currentNode() is real
     second.cleanup()
-    first.panel._ui.opacitySlider.value = 0.1
-    assert second.panel._ui.opacitySlider.value == pytest.approx(0.8)
+    first.sections.compare._ui.opacitySlider.value = 0.1
+    assert second.sections.compare._ui.opacitySlider.value == pytest.approx(0.8)
 
 
 def test_the_self_test_passes_as_reload_and_test_runs_it(host):
-    host.loadModule("CTDiffusion")
     slicer.selfTests["CTDiffusion"](msec=1)
 
 
 def test_two_applications_after_each_other_do_not_meet(syntheticFile):
     for _ in range(2):
         with ModuleHost() as host:
+            start(host)
             widget = host.openModule("CTDiffusion")
-            assert widget.panel._ui.volumeFileEdit.currentPath in ("", ".")
+            assert widget.sections.compare._ui.volumeFileEdit.currentPath in ("", ".")
             assert load(host, widget, syntheticFile) is not None
             assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 1
