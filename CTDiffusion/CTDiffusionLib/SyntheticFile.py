@@ -5,9 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from .Provenance import isSynthetic, setProvenance
+from .Provenance import PREFIX, isSynthetic, setProvenance
 from .SceneVolumes import insertSyntheticVolume
+
+#: Longer ones are not ours.
+MAX_HEADER_LINE = 65536
 
 
 def loadSyntheticVolume(
@@ -53,16 +57,26 @@ def recogniseFile(node: Any) -> bool:
         return True
     storage = node.GetStorageNode()
     path = Path((storage.GetFileName() if storage is not None else None) or "")
-    facts = _headerFacts(path, path.stat().st_mtime_ns) if path.is_file() else {}
+    facts = headerFacts(path) if path.is_file() else {}
     if facts.get("synthetic") != "yes":
         return False
     setProvenance(node, facts)
     return True
 
 
+def headerFacts(path: Path) -> dict[str, str]:
+    """Return what ``ctdiffusion`` has written into an image file's header, without reading its voxels.
+
+    :param path: a file that exists; of one that is none of ours there are no facts.
+    """
+    return _headerFacts(path, path.stat().st_mtime_ns)
+
+
 @lru_cache(maxsize=64)  # asked whenever a view changes
 def _headerFacts(path: Path, _modified: int) -> dict[str, str]:
     """What ``ctdiffusion`` has written into an image file's header; empty for all other files."""
+    if path.suffix.lower() == ".nrrd":
+        return _nrrdFacts(path)
     import SimpleITK as sitk
 
     from CTDiffusionLogic.image_files import HEADER_PREFIX, image_suffix
@@ -79,4 +93,17 @@ def _headerFacts(path: Path, _modified: int) -> dict[str, str]:
     facts = {key.removeprefix(HEADER_PREFIX): reader.GetMetaData(key) for key in ours}
     if reader.HasMetaDataKey("descrip") and reader.GetMetaData("descrip").startswith("SYNTHETIC CT"):  # NIfTI
         facts["synthetic"] = "yes"
+    return facts
+
+
+def _nrrdFacts(path: Path) -> dict[str, str]:
+    """The same from an NRRD's text header, at once: importing SimpleITK would block Slicer for half a second."""
+    facts = {}
+    with path.open("rb") as stream:
+        isHeader = stream.readline().startswith(b"NRRD")
+        while isHeader and (line := stream.readline(MAX_HEADER_LINE).rstrip(b"\r\n")):  # it ends with an empty line
+            key, separator, value = line.decode("utf-8", errors="replace").partition(":=")
+            if separator and key.startswith(PREFIX):
+                isQuoted = len(value) >= 2 and value[0] == value[-1] == '"'
+                facts[key.removeprefix(PREFIX)] = unquote(value[1:-1]) if isQuoted else value
     return facts

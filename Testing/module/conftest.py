@@ -26,3 +26,11 @@ def model(tmp_path_factory) -> Path:
     from random_model import write_random_model
 
     return write_random_model(tmp_path_factory.mktemp("model") / "noise.safetensors")
+
+
+@pytest.fixture
+def app():
+    """Slicer's scene and module logics, new and empty; also ``slicer.mrmlScene``."""
+    from rendering import new_app
+
+    return new_app()

@@ -1,0 +1,159 @@
+"""How long a generation will take and how much memory it needs, about, before it starts. Without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from .GenerateRequest import GenerateRequest
+
+#: The library's own, which cannot be imported without torch; a test compares.
+DEFAULT_STEPS = {"multistep": (16, 10), "heun": (12, 10), "ddpm": (1000, 1000)}
+DEFAULT_SLICES, DEFAULT_SPACING_MM = 64, 3.0
+FEATURE_MAPS, SLAB_COPIES = 32, 16
+
+#: Seconds per unit of work where a device was never used; one is 10^9 multiplications of the networks' inner layers.
+#: "cpu": measured on 2 cores of a server, with a slow third process beside it.
+DEFAULT_SECONDS_PER_WORK = {"cpu": 0.05, "mps": 0.008, "cuda": 0.001}
+#: Until the first pass: Python, PyTorch and the model are loaded.
+START_S = {"cpu": 8.0, "mps": 10.0, "cuda": 15.0}
+#: Python with PyTorch and a model.
+PROGRAM_BYTES = 0.8e9
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a generation takes, about.
+
+    :param work: in 10^9 multiplications.
+    :param seconds: from the click to the volume.
+    :param memoryBytes: of the machine; on a GPU the slabs' share is its own.
+    :param isMeasured: whether the speed of this device is known from an earlier generation.
+    """
+
+    work: float
+    seconds: float
+    memoryBytes: float
+    isMeasured: bool
+
+    @property
+    def text(self) -> str:
+        """A sentence for the user."""
+        words = _("about {time}, about {memory:.1f} GB of memory").format(
+            time=durationText(self.seconds), memory=self.memoryBytes / 1e9
+        )
+        return words if self.isMeasured else _("{words} (a guess until the first volume is made)").format(words=words)
+
+
+def estimate(
+    card: Mapping[str, Any],
+    request: GenerateRequest,
+    *,
+    device: str,
+    secondsPerWork: float | None = None,
+    shape: tuple[int, int, int] | None = None,
+    spacingMm: float | None = None,
+) -> Estimate:
+    """Estimate a generation.
+
+    :param card: of the model.
+    :param request: what to generate.
+    :param device: "cpu", "cuda" or "mps".
+    :param secondsPerWork: measured on it; None if it is not known.
+    :param shape: slices, rows, columns of the volume to be like, if there is one.
+    :param spacingMm: its distance of slices.
+    :raises KeyError, TypeError, ValueError: if the card is not one of a model that can be used.
+    """
+    plan, size = card["plan"], int(card["plan"]["image_size"])
+    slices = request.slices or (shape[0] if shape else DEFAULT_SLICES)
+    work = workOf(
+        card,
+        slices=slices,
+        spacingMm=request.spacingMm or spacingMm or DEFAULT_SPACING_MM,
+        steps=request.steps,
+        detailSteps=request.detailSteps,
+        sampler=request.sampler,
+    )
+    rows, columns = shape[1:] if shape else (size, size)
+    known = secondsPerWork is not None
+    rate = secondsPerWork if secondsPerWork is not None else DEFAULT_SECONDS_PER_WORK[device]
+    slabs = max(
+        slabBytes(card["stages"]["detail"], size), 4 * slabBytes(card["stages"]["anatomy"], int(plan["anatomy_size"]))
+    )
+    # Slices in the worker (model's size, own size), their file, and the node.
+    volume = 2.0 * slices * (size * size + 3 * rows * columns)
+    return Estimate(
+        work * request.count, START_S[device] + rate * work * request.count, PROGRAM_BYTES + 2 * slabs + volume, known
+    )
+
+
+def workOf(
+    card: Mapping[str, Any],
+    *,
+    slices: int,
+    spacingMm: float,
+    steps: int | None = None,
+    detailSteps: int | None = None,
+    sampler: str | None = None,
+) -> float:
+    """Return the work of one volume in 10^9 multiplications: passes over slabs, as the slab plan has them."""
+    from CTDiffusionLogic.slab_plan import plan_volume
+
+    plan, stages = card["plan"], card["stages"]
+    passes = stepsOf(card, steps=steps, detailSteps=detailSteps, sampler=sampler)
+    if _samplerOf(card, sampler) == "heun":
+        passes = 2 * passes[0] - 1, 2 * passes[1] - 1
+    slabs = plan_volume(
+        slices,
+        spacingMm,
+        slices=int(stages["anatomy"]["slices"]),
+        anatomy_gap_mm=float(plan["anatomy_gap_mm"]),
+        max_gap_mm=float(plan["max_gap_mm"]),
+    )
+    anatomy = len(slabs.anatomy) * passes[0] * _passCost(stages["anatomy"], int(plan["anatomy_size"]))
+    detail = len(slabs.detail) * passes[1] * _passCost(stages["detail"], int(plan["image_size"]))
+    return (anatomy + detail) / 1e9
+
+
+def stepsOf(
+    card: Mapping[str, Any], *, steps: int | None = None, detailSteps: int | None = None, sampler: str | None = None
+) -> tuple[int, int]:
+    """Return the steps of both stages: those asked for, else the model's."""
+    sampling = card.get("sampling", {})
+    name = _samplerOf(card, sampler)
+    defaults = DEFAULT_STEPS[name]
+    if name == sampling.get("sampler", "multistep"):
+        defaults = (
+            int(sampling.get("anatomy_steps", defaults[0])),
+            int(sampling.get("detail_steps", defaults[1])),
+        )
+    return steps or defaults[0], detailSteps or defaults[1]
+
+
+def slabBytes(stage: Mapping[str, Any], size: int) -> float:
+    """Return the memory of a pass over one slab, as CTDiffusionLogic.memory has it."""
+    features = stage["channels"][0] * size**2 // stage["unshuffle"] ** 2
+    return 4.0 * (FEATURE_MAPS * features + SLAB_COPIES * stage["slices"] * size**2)
+
+
+def durationText(seconds: float) -> str:
+    """Return a duration for people, rounded: "40 seconds", "12 minutes", "3 hours"."""
+    if seconds < 100:
+        return _("{n} seconds").format(n=max(1, int(round(seconds, -1 if seconds >= 10 else 0))))
+    if seconds < 100 * 60:
+        return _("{n} minutes").format(n=round(seconds / 60))
+    return _("{n} hours").format(n=round(seconds / 3600))
+
+
+def _samplerOf(card: Mapping[str, Any], sampler: str | None) -> str:
+    return sampler or str(card.get("sampling", {}).get("sampler", "multistep"))
+
+
+def _passCost(stage: Mapping[str, Any], size: int) -> float:
+    """Multiplications of the 3 x 3 convolutions, as CTDiffusionLogic.generation counts them, times nine."""
+    side = size / stage["unshuffle"]
+    layers = 2 * stage["layers"] + 1
+    return 9 * layers * sum((side / 2**level) ** 2 * width**2 for level, width in enumerate(stage["channels"]))

@@ -1,0 +1,147 @@
+"""Generate synthetic CT volumes into the scene: for the panel, for other modules and for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from . import GenerateEstimate
+from .GenerateRequest import GenerateRequest, newSeed
+from .GenerateRun import GenerateRun
+from .GenerateSettings import GenerateSettings
+from .JobEnding import JobEnding
+from .SlicerHost import sceneOrDefault
+from .Worker import Worker, sharedWorker
+
+#: Given units done, units in all, seconds left (about; None while unknown) and the name of the phase.
+OnProgress = Callable[[int, int | None, float | None, str], Any]
+
+
+class GenerateLogic:
+    """Starts generations and remembers how fast they were.
+
+    :param worker: runs them; by default Slicer's only one.
+    :param settings: where speeds are remembered.
+    :param scene: a vtkMRMLScene; by default the application's.
+    :param volumesLogic: see SlicerHost.volumesLogicOrDefault.
+    """
+
+    def __init__(
+        self,
+        worker: Worker | None = None,
+        settings: GenerateSettings | None = None,
+        *,
+        scene: Any = None,
+        volumesLogic: Any = None,
+    ) -> None:
+        self.worker = worker if worker is not None else sharedWorker()
+        self.settings = settings if settings is not None else GenerateSettings()
+        self._scene, self._volumesLogic = scene, volumesLogic
+
+    def start(
+        self,
+        request: GenerateRequest,
+        *,
+        likeVolume: Any = None,
+        referenceVolume: Any = None,
+        keepPartial: bool = False,
+    ) -> GenerateRun:
+        """Start a generation; see GenerateRun for the arguments and what it raises."""
+        if request.seed is None:
+            request = replace(request, seed=newSeed(request.count))
+        run = GenerateRun(
+            self.worker,
+            request,
+            scene=sceneOrDefault(self._scene),
+            likeVolume=likeVolume,
+            referenceVolume=referenceVolume,
+            keepPartial=keepPartial,
+            volumesLogic=self._volumesLogic,
+        )
+        run.ended.connect(lambda _ending: self._rememberSpeed(run))
+        return run
+
+    def generate(
+        self,
+        *,
+        likeVolume: Any = None,
+        referenceVolume: Any = None,
+        keepPartial: bool = False,
+        waitForCompletion: bool = True,
+        onProgress: OnProgress | None = None,
+        **options: Any,
+    ) -> Any:
+        """Generate one or several synthetic volumes into the scene.
+
+        Example::
+
+            node = logic.generate(model="torso", slices=32, spacingMm=3.0, seed=7)
+            run = logic.generate(likeVolume=scan, waitForCompletion=False)    # run.cancel(), run.nodes(), run.ended
+
+        :param likeVolume: a volume node whose grid the result gets, and beside which it is put.
+        :param referenceVolume: a volume node to put the result beside, if another one.
+        :param keepPartial: whether an incomplete volume stays when it fails or is cancelled.
+        :param waitForCompletion: wait, while Slicer goes on handling its events; else return at once.
+        :param onProgress: told of progress, in the main thread.
+        :param options: the fields of GenerateRequest: model, slices, spacingMm, seed, count, steps, device...
+        :return: the volume node, or the list of them for ``count`` > 1; the GenerateRun, if it is not waited for.
+        :raises CTDiffusionLogic.errors.CTDiffusionError: if it fails (Cancelled, if it was cancelled).
+        :raises JobBusyError: if another generation is running.
+        """
+        run = self.start(
+            GenerateRequest(**options),
+            likeVolume=likeVolume,
+            referenceVolume=referenceVolume,
+            keepPartial=keepPartial,
+        )
+        if onProgress is not None:
+            run.progressed.connect(lambda event: onProgress(event.done, event.of, event.eta_s, event.phase))
+        if not waitForCompletion:
+            return run
+        self.worker.waitFor(run.job)
+        raiseUnlessFinished(run.ending)
+        nodes = run.nodes()
+        return nodes[0] if run.request.count == 1 else nodes
+
+    def _rememberSpeed(self, run: GenerateRun) -> None:
+        """From the passes of a run that is done, or was stopped after a fifth of them."""
+        seconds, share = run.worked
+        if share < 0.2 or seconds < 0.5:
+            return
+        from CTDiffusionLogic.bundle import read_header
+        from CTDiffusionLogic.models import find_model
+
+        request, slices = run.request, run.details["shape"][0]
+        ijkToLPS = run.details["ijk_to_lps"]
+        spacing = sum(row[2] ** 2 for row in ijkToLPS[:3]) ** 0.5
+        model = Path(request.model) if request.model is not None else None
+        work = request.count * GenerateEstimate.workOf(
+            read_header(find_model(model), verify=False).card,
+            slices=slices,
+            spacingMm=spacing,
+            steps=request.steps,
+            detailSteps=request.detailSteps,
+            sampler=request.sampler,
+        )
+        self.settings.rememberSecondsPerWork(kindOfDevice(run.details.get("device", "")), seconds / (share * work))
+
+
+def kindOfDevice(text: str) -> str:
+    """Return "cpu", "cuda" or "mps" for a device's name or its description by the worker."""
+    return next((kind for kind in ("cuda", "mps") if kind in text.lower()), "cpu")
+
+
+def raiseUnlessFinished(ending: JobEnding | None) -> None:
+    """Raise what a script expects if a job did not end well.
+
+    :raises CTDiffusionLogic.errors.CTDiffusionError: with the same words as the panel has.
+    """
+    from CTDiffusionLogic.errors import Cancelled, CTDiffusionError
+
+    if ending is None or ending.kind == "finished":
+        return
+    if ending.kind == "cancelled":
+        raise Cancelled(ending.message)
+    raise CTDiffusionError(ending.message, remedy=ending.remedy)
