@@ -1,5 +1,6 @@
 # make demo [REAL=path]   generate a synthetic CT, put it beside a real scan in a Slicer scene, save both to demo/
 # make test [ARGS=...]    all tests            make lint    formatting, lint, types
+# make screenshots [OUT=folder MODEL=file]   pictures of the module's panel, in build/screenshots
 # make clean              remove what the above made, except .venv;  make distclean removes .venv too
 #
 # Needs git, make and Python 3.11, 3.12 or 3.13; everything else is installed into .venv on the first call.
@@ -17,7 +18,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 /usr/bin/pyt
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& { echo "$$p"; break; }; done)
 
-.PHONY: demo test lint format install clean distclean
+.PHONY: demo test screenshots lint format install clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -25,6 +26,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(PY) -m pytest $(ARGS)
+
+screenshots: $(INSTALLED)
+	$(PY) Testing/module/screenshots.py $(if $(OUT),--out "$(OUT)") $(if $(MODEL),--model "$(MODEL)")
 
 lint: $(INSTALLED)
 	$(PY) -m ruff format --check .

@@ -309,17 +309,21 @@ class ModuleHost:
         self._processOnce()
 
     def saveScene(self, path: Path) -> None:
-        """Save the scene with its data as an .mrb bundle."""
-        temporary = Path(self._temporary.name) / path.stem
-        temporary.mkdir(exist_ok=True)
-        if not self.scene.WriteToMRB(str(path)):
+        """Save the scene: as .mrb bundle with its data, or as .mrml file without."""
+        write = self.scene.Commit if path.suffix == ".mrml" else self.scene.WriteToMRB
+        if not write(str(path)):
             raise OSError(f"the scene could not be written to {path}")
 
     def loadScene(self, path: Path) -> None:
-        """Close the scene and load another from an .mrb bundle."""
-        unpacked = Path(tempfile.mkdtemp(dir=self._temporary.name))
+        """Close the scene and load another from an .mrb bundle or an .mrml file."""
         self.closeScene()
-        if not self.logics.app_logic.OpenSlicerDataBundle(str(path), str(unpacked)):
+        if path.suffix == ".mrml":
+            self.scene.SetURL(str(path))
+            isLoaded = self.scene.Import()
+        else:
+            unpacked = tempfile.mkdtemp(dir=self._temporary.name)
+            isLoaded = self.logics.app_logic.OpenSlicerDataBundle(str(path), unpacked)
+        if not isLoaded:
             raise OSError(f"the scene could not be read from {path}")
         self._processOnce()
 

@@ -1,0 +1,191 @@
+"""Pictures of the module's panel: every section, and what it says while it works and when it fails.
+
+    python Testing/module/screenshots.py [--out FOLDER] [--model MODEL.safetensors]    (or: make screenshots)
+
+Each is drawn in a light and in a dark theme. The panel is the real one in the host of the tests: sizes and texts are
+true, the looks of ctk's widgets are the stand-ins'. Without ``--model`` a model of random weights generates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "Testing")]
+
+# ruff: noqa: E402 (the host needs the path)
+import numpy as np
+import slicer
+from host.module_host import ModuleHost
+from PySide6 import QtCore, QtGui, QtWidgets
+
+#: Width of Slicer's module panel as it is after the first start.
+WIDTH = 480
+THEMES = ("light", "dark")
+_Role = QtGui.QPalette.ColorRole
+#: Colours of a theme: window, what is typed into, text, selection.
+_COLOURS = {
+    "light": ("#efefef", "#ffffff", "#000000", "#308cc6"),
+    "dark": ("#353535", "#232323", "#f0f0f0", "#2a82da"),
+}
+
+
+def setTheme(name: str) -> None:
+    """Give the application Qt's Fusion style in light or dark colours."""
+    window, base, text, selected = map(QtGui.QColor, _COLOURS[name])
+    palette = QtGui.QPalette(window)
+    for role, colour in ((_Role.Base, base), (_Role.Highlight, selected), (_Role.ToolTipBase, base)):
+        palette.setColor(role, colour)
+    for role in (_Role.Text, _Role.WindowText, _Role.ButtonText, _Role.ToolTipText):
+        palette.setColor(role, text)
+    grey = QtGui.QColor.fromRgbF(*[(window.getRgbF()[i] + text.getRgbF()[i]) / 2 for i in range(3)])
+    for role in (_Role.Text, _Role.WindowText, _Role.ButtonText):
+        palette.setColor(QtGui.QPalette.ColorGroup.Disabled, role, grey)
+    palette.setColor(_Role.PlaceholderText, grey)
+    QtWidgets.QApplication.setStyle("Fusion")
+    QtWidgets.QApplication.setPalette(palette)
+
+
+class Camera:
+    """Takes the pictures.
+
+    Args:
+        host: The host with the module opened.
+        folder: Where the pictures go.
+    """
+
+    def __init__(self, host: ModuleHost, folder: Path) -> None:
+        self._host, self._folder = host, folder
+        self.paths: list[Path] = []
+        host.panelArea.setVerticalScrollBarPolicy(QtCore.Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def take(self, widget: Any, name: str) -> None:
+        """Save "name-light.png" and "name-dark.png" of a widget at its own height."""
+        panel = self._host.panelArea.widget()
+        for theme in THEMES:
+            setTheme(theme)
+            QtWidgets.QMainWindow.resize(self._host.mainWindow, WIDTH, 400)
+            self._host.process(0.05)
+            height = QtWidgets.QWidget.sizeHint(panel).height() + 20
+            QtWidgets.QMainWindow.resize(self._host.mainWindow, WIDTH, max(400, height))
+            self._host.process(0.05)
+            path = self._folder / f"{name}-{theme}.png"
+            self._host.screenshot(widget, path)
+            self.paths.append(path)
+
+
+def sectionsOf(panel: Any) -> list[Any]:
+    """Return the outermost collapsible groups of a panel, in order."""
+    import ctk
+
+    groups = panel.findChildren(ctk.ctkCollapsibleButton)
+    return [group for group in groups if not any(other.isAncestorOf(group) for other in groups if other is not group)]
+
+
+def openAll(panel: Any, *, isOpen: bool = True) -> None:
+    """Open every group of a panel, those inside others too."""
+    import ctk
+
+    for group in panel.findChildren(ctk.ctkCollapsibleButton):
+        group.collapsed = not isOpen
+
+
+def addVolumes() -> None:
+    """Put a real volume into the scene, and a synthetic one beside it."""
+    from CTDiffusionLib import SceneVolumes
+
+    hu = np.full((24, 64, 64), -1000, np.int16)
+    hu[:, 12:52, 8:56] = 40
+    ijkToRAS = np.diag([-6.0, -6.0, 3.0, 1.0])
+    real = SceneVolumes.insertVolume(hu, ijkToRAS, "CT chest")
+    metadata = {"model": "torso", "seed": 7, "steps": 20, "version": "1.0"}
+    SceneVolumes.insertSyntheticVolume(hu, ijkToRAS, metadata=metadata, reference=real)
+
+
+def takeSections(host: ModuleHost, camera: Camera, widget: Any) -> None:
+    """Every section as it is when a scan and a synthetic volume are there."""
+    panel = widget.parent
+    openAll(panel)
+    for section in sectionsOf(panel):
+        name = section.name.removesuffix("CollapsibleButton")
+        camera.take(section, f"section-{name}")
+    for selector in panel.findChildren(slicer.qMRMLNodeComboBox):
+        if "ynthetic" in selector.name:
+            selector.setCurrentNodeIndex(selector.nodeCount() - 1)
+        elif "real" in selector.name.lower():
+            selector.setCurrentNodeIndex(0)
+    camera.take(panel, "panel")
+
+
+def takeGeneration(host: ModuleHost, camera: Camera, widget: Any, model: Path) -> None:
+    """The section Generate while it works, when it is done, and when it fails."""
+    generate = widget.sections.generate
+    ui, section = generate._ui, widget.parent.findChild(name="generateCollapsibleButton")
+    ui.generateAdvancedCollapsibleButton.collapsed = True
+    ui.slicesSpinBox.value = 48
+    ui.detailStepsSpinBox.value = 10
+    host.click(ui.generateButton)
+    run = generate._run
+    host.process(until=lambda: ui.generateProgressBar.value > 0.3 * ui.generateProgressBar.maximum > 0, timeout=300)
+    camera.take(section, "generate-running")
+    host.process(until=lambda: not run.isRunning, timeout=600)
+    camera.take(section, "generate-done")
+    broken = host.folder / "damaged.safetensors"
+    content = bytearray(model.read_bytes())
+    content[-100] ^= 255
+    broken.write_bytes(content)
+    ui.modelFileEdit.currentPath = str(broken)
+    host.click(ui.generateButton)
+    host.process(until=lambda: not generate._run.isRunning, timeout=120)
+    ui.generateLogCollapsibleButton.collapsed = False
+    camera.take(section, "generate-failed")
+
+
+def takeAll(folder: Path, model: Path, *, withGeneration: bool = True) -> list[Path]:
+    """Take every picture and return the files.
+
+    Args:
+        folder: Where they go; it is made.
+        model: Generates.
+        withGeneration: Whether a worker is started; else there are the sections only.
+    """
+    with ModuleHost() as host:
+        host.loadModule("CTDiffusion")
+        if not withGeneration:
+            from CTDiffusionLib.GenerateDevices import DeviceFinder
+
+            DeviceFinder.ask = lambda finder: None
+        addVolumes()
+        widget = host.openModule("CTDiffusion")
+        camera = Camera(host, folder)
+        if withGeneration:
+            host.process(until=lambda: not widget.sections.devices.isAsking, timeout=300)
+            widget.sections.generate._ui.modelFileEdit.currentPath = str(model)
+        takeSections(host, camera, widget)
+        if withGeneration:
+            takeGeneration(host, camera, widget, model)
+    return camera.paths
+
+
+def main() -> None:
+    """Read the command line and take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "build" / "screenshots", metavar="FOLDER")
+    parser.add_argument("--model", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        model = options.model
+        if model is None:
+            from random_model import write_random_model
+
+            model = write_random_model(Path(temporary) / "noise.safetensors")
+        for path in takeAll(options.out, model):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()
