@@ -1,4 +1,4 @@
-"""The Slicer module CTDiffusion: load synthetic CT volumes and compare them with real scans.
+"""The Slicer module CTDiffusion: generate synthetic CT volumes and compare them with real scans.
 
 Nothing here imports torch: training and generation run in processes of their own.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import slicer
-from CTDiffusionLib import Comparison, CornerAnnotation, Layouts, Provenance, SceneVolumes, SyntheticFile
+from CTDiffusionLib import Comparison, CornerAnnotation, Layouts, SceneVolumes, SelfTest, SyntheticFile
+from CTDiffusionLib.GenerateLogic import GenerateLogic
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -39,7 +40,7 @@ class CTDiffusion(ScriptedLoadableModule):
         parent.dependencies = ["Volumes", "SubjectHierarchy"]
         parent.contributors = ["CTDiffusion contributors"]
         parent.helpText = _(
-            "Compare synthetic CT volumes, made by diffusion models, with real scans. "
+            "Generate synthetic CT volumes with diffusion models, and compare them with real scans. "
             "Synthetic volumes are for research only and not for diagnosis."
         )
         parent.acknowledgementText = _(
@@ -54,38 +55,38 @@ class CTDiffusion(ScriptedLoadableModule):
 
 
 class CTDiffusionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The module's panel; see CTDiffusionLib.ComparePanel."""
+    """The module's panels; see CTDiffusionLib.Sections."""
 
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
 
     def setup(self) -> None:
-        """Make the panel, once."""
-        from CTDiffusionLib.ComparePanel import ComparePanel
+        """Make the panels, once."""
+        from CTDiffusionLib.Sections import Sections
 
         ScriptedLoadableModuleWidget.setup(self)
         widget = slicer.util.loadUI(self.resourcePath("UI/CTDiffusion.ui"))
         self.layout.addWidget(widget)
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = CTDiffusionLogic()
-        self.panel = ComparePanel(slicer.util.childWidgetVariables(widget), self.logic)
+        self.sections = Sections(slicer.util.childWidgetVariables(widget), self.logic)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.exit)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.enter()
 
     def enter(self) -> None:
         """The user opens the module."""
-        self.panel.setParameters(self.logic.getParameterNode())
+        self.sections.open()
 
     def exit(self, *_arguments: Any) -> None:
         """The user opens another module, or the scene is about to be closed."""
-        self.panel.setParameters(None)
+        self.sections.close()
 
     def cleanup(self) -> None:
         """Slicer closes, or the module is reloaded."""
         self.removeObservers()
-        self.exit()
+        self.sections.cleanup()
 
     def onSceneEndClose(self, *_arguments: Any) -> None:
         """There is an empty scene now."""
@@ -99,7 +100,7 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
     Example::
 
         logic = CTDiffusion.CTDiffusionLogic()
-        synthetic = logic.loadSyntheticVolume("synthetic.nrrd", reference=realVolumeNode)
+        synthetic = logic.generate(likeVolume=realVolumeNode, seed=7)    # or logic.loadSyntheticVolume("a.nrrd")
         logic.showSideBySide(synthetic, realVolumeNode, preset="lung")
     """
 
@@ -111,12 +112,27 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
     setOverlayOpacity = staticmethod(Layouts.setOverlayOpacity)
     restoreLayout = staticmethod(Layouts.restoreLayout)
 
-    def getParameterNode(self) -> Any:
-        """The module's choices in the scene; see CTDiffusionLib.CompareParameters."""
-        from CTDiffusionLib.CompareParameters import CompareParameters
+    @cached_property
+    def generation(self) -> GenerateLogic:
+        """What generates; made when it is first needed."""
+        return GenerateLogic()
 
-        wrap: Any = CompareParameters  # the decorator has given it another constructor
-        return wrap(super().getParameterNode())
+    def generate(self, **options: Any) -> Any:
+        """Generate volumes into the scene; see CTDiffusionLib.GenerateLogic.generate."""
+        return self.generation.generate(**options)
+
+    def getParameterNode(self) -> Any:
+        """The choices of the comparison in the scene; see CTDiffusionLib.CompareParameters."""
+        return self.getParameterNodes()[0]
+
+    def getParameterNodes(self) -> tuple[Any, Any]:
+        """The module's choices in the scene, all in one node: of the comparison and of generations."""
+        from CTDiffusionLib.CompareParameters import CompareParameters
+        from CTDiffusionLib.GenerateParameters import GenerateParameters
+
+        wraps: tuple[Any, Any] = (CompareParameters, GenerateParameters)  # decorators gave them other constructors
+        node = super().getParameterNode()
+        return wraps[0](node), wraps[1](node)
 
 
 class CTDiffusionTest(ScriptedLoadableModuleTest):
@@ -129,18 +145,5 @@ class CTDiffusionTest(ScriptedLoadableModuleTest):
 
     def test_insertAndCompare(self) -> None:
         """A synthetic volume stands beside its reference and is shown with it."""
-        logic, hu, ijkToRAS = CTDiffusionLogic(), np.zeros((8, 16, 16), np.int16), np.diag([-2.0, -2.0, 3.0, 1.0])
-        real = SceneVolumes.insertVolume(hu, ijkToRAS, "real")
-        synthetic = logic.insertSyntheticVolume(hu, ijkToRAS, metadata={"seed": 7}, reference=real)
-        logic.updateSlices(synthetic, 2, np.full((3, 16, 16), 40, np.int16))
-        self.assertEqual(slicer.util.arrayFromVolume(synthetic)[:, 0, 0].tolist(), [0, 0, 40, 40, 40, 0, 0, 0])
-        self.assertTrue(np.allclose(SceneVolumes.ijkToRAS(synthetic), ijkToRAS))
-        self.assertEqual(Provenance.provenance(synthetic)["Seed"], "7")
-        self.assertIs(Provenance.referenceVolume(synthetic), real)
-        logic.showSideBySide(synthetic, real, preset="lung")
-        for row, node in zip(Layouts.SIDE_BY_SIDE.rows, (synthetic, real), strict=True):
-            composite = Layouts.compositeNode(slicer.mrmlScene, row.tags[0])
-            self.assertEqual(composite.GetBackgroundVolumeID(), node.GetID())
-        logic.showOverlay(synthetic, real, opacity=0.25)
-        self.assertTrue(logic.restoreLayout())
+        SelfTest.insertAndCompare(self, CTDiffusionLogic())
         self.delayDisplay("Test passed")

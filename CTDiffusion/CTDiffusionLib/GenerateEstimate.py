@@ -16,8 +16,8 @@ DEFAULT_SLICES, DEFAULT_SPACING_MM = 64, 3.0
 FEATURE_MAPS, SLAB_COPIES = 32, 16
 
 #: Seconds per unit of work where a device was never used; one is 10^9 multiplications of the networks' inner layers.
-#: "cpu": measured on 2 cores of a server, with a slow third process beside it.
-DEFAULT_SECONDS_PER_WORK = {"cpu": 0.05, "mps": 0.008, "cuda": 0.001}
+#: "cpu": two cores of a server (measured: 0.18 on one). The other two are guesses by what such devices can do.
+DEFAULT_SECONDS_PER_WORK = {"cpu": 0.1, "mps": 0.01, "cuda": 0.002}
 #: Until the first pass: Python, PyTorch and the model are loaded.
 START_S = {"cpu": 8.0, "mps": 10.0, "cuda": 15.0}
 #: Python with PyTorch and a model.

@@ -1,0 +1,297 @@
+"""The panel that generates volumes: what the user chose to logic, and what the worker tells to the user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import slicer.util
+import vtk
+from slicer.i18n import tr as _
+
+from . import GenerateModels
+from .GenerateDevices import DeviceFinder
+from .GenerateEstimate import durationText, estimate, stepsOf
+from .GenerateLogic import GenerateLogic, kindOfDevice
+from .GenerateParameters import QUALITIES
+from .GenerateRequest import GenerateRequest, newSeed
+from .GenerateRun import GenerateRun
+from .JobEnding import JobEnding
+from .JobSignal import Signal
+
+
+class GeneratePanel(slicer.util.VTKObservationMixin):
+    """Connects the widgets of the section Generate with the logic and the parameter node.
+
+    Signal: ``volumeMade`` (a volume that is complete, the volume it is like or None).
+
+    :param ui: the widgets by name (slicer.util.childWidgetVariables).
+    :param logic: what generates.
+    :param devices: what knows the devices.
+    """
+
+    def __init__(self, ui: Any, logic: GenerateLogic, devices: DeviceFinder) -> None:
+        super().__init__()
+        self.volumeMade = Signal()
+        self._ui, self._logic, self._devices = ui, logic, devices
+        self._parameters: Any = None
+        self._guiTag: Any = None
+        self._run: GenerateRun | None = None
+        self._models: list[GenerateModels.ModelChoice] = []
+        self._slicesText = ""
+        self._warnings: list[str] = []
+        ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChosen)
+        ui.modelFileEdit.connect("currentPathChanged(QString)", self.onModelFile)
+        ui.deviceComboBox.connect("currentIndexChanged(int)", self.onDeviceChosen)
+        ui.devicesButton.connect("clicked(bool)", self.onLookForDevices)
+        ui.generateButton.connect("clicked(bool)", self.onGenerateOrCancel)
+        ui.copyLogButton.connect("clicked(bool)", self.onCopyLog)
+        devices.changed.connect(self.onDevicesChanged)
+
+    def setParameters(self, parameters: Any) -> None:
+        """Show and follow another parameter node.
+
+        :param parameters: a GenerateParameters, or None while there is none (the scene is being closed).
+        """
+        self.removeObservers()
+        if self._parameters is not None:
+            self._parameters.disconnectGui(self._guiTag)
+        self._parameters = parameters
+        if parameters is not None:
+            self._guiTag = parameters.connectGui(self._ui)
+            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self.fillModels()
+            self._fillDevices()
+            self.onParametersModified()
+
+    def fillModels(self) -> None:
+        """List the models there are now; after a training, for example."""
+        self._models = GenerateModels.modelChoices(self._logic.settings)
+        chosen = self._parameters.model if self._parameters is not None else ""
+        if chosen and chosen not in [choice.key for choice in self._models]:  # of a scene from another machine
+            self._models.append(GenerateModels.fileChoice(Path(chosen)))
+        _fill(self._ui.modelComboBox, [(choice.label, choice.key) for choice in self._models], chosen)
+
+    def cleanup(self) -> None:
+        """Stop listening; what runs is ended by who owns the worker."""
+        self.setParameters(None)
+        self._devices.changed.disconnect(self.onDevicesChanged)
+        self._follow(None)
+
+    def onModelChosen(self, index: int) -> None:
+        """Keep the choice in the scene."""
+        if self._parameters is not None and index >= 0:
+            self._parameters.model = self._ui.modelComboBox.itemData(index)
+
+    def onModelFile(self, path: str) -> None:
+        """Add a model file to the list, for good, and choose it."""
+        found = GenerateModels.modelFileIn(path) if path else None
+        if found is not None and self._parameters is not None:
+            self._logic.settings.rememberModel(found)
+            self._parameters.model = str(found)
+            self.fillModels()
+            self.onParametersModified()
+
+    def onDeviceChosen(self, index: int) -> None:
+        """Keep the choice in the scene."""
+        if self._parameters is not None and index >= 0:
+            self._parameters.device = self._ui.deviceComboBox.itemData(index)
+
+    def onLookForDevices(self, *_arguments: Any) -> None:
+        """Ask for the devices again."""
+        self._devices.ask()
+
+    def onDevicesChanged(self) -> None:
+        """Devices are being looked for, or were found."""
+        self._fillDevices()
+        self.onParametersModified()
+
+    def onParametersModified(self, *_arguments: Any) -> None:
+        """Show what is chosen, what it will take, and whether it can be done; tool tips say what is missing."""
+        parameters, ui = self._parameters, self._ui
+        if parameters is None:
+            return
+        isFree = parameters.likeVolume is None
+        ui.slicesSpinBox.enabled = ui.spacingSpinBox.enabled = isFree
+        ui.seedSpinBox.enabled = not parameters.randomSeed
+        ui.modelInfoLabel.text, problem = self._modelText()
+        ui.estimateLabel.text = "" if problem else self._estimateText()
+        self._showButton(problem or self._devices.problem)
+
+    def onGenerateOrCancel(self, *_arguments: Any) -> None:
+        """Start, or stop what runs."""
+        if self._run is not None and self._run.isRunning:
+            self._run.cancel(keepPartial=self._parameters.keepPartial)
+            self._say(_("Stopping..."))
+            self.onParametersModified()
+            return
+        parameters = self._parameters
+        if parameters.randomSeed:
+            parameters.seed = newSeed(parameters.count)
+        self._warnings, self._slicesText = [], ""
+        try:
+            run = self._logic.start(
+                self._request(), likeVolume=parameters.likeVolume, keepPartial=parameters.keepPartial
+            )
+        except Exception as error:
+            self._say(_("The generation could not be started: {error}").format(error=error))
+            return
+        self._follow(run)
+        self._ui.generateProgressBar.setRange(0, 0)
+        self._ui.generateProgressBar.visible = True
+        self._say(_("Loading the model..."))
+        self.onParametersModified()
+
+    def onCopyLog(self, *_arguments: Any) -> None:
+        """Put the log on the clipboard."""
+        slicer.app.clipboard().setText(self._ui.generateLogText.plainText)
+
+    def _follow(self, run: GenerateRun | None) -> None:
+        for old in [self._run] if self._run is not None else []:
+            old.progressed.disconnect(self._onProgress)
+            old.slicesArrived.disconnect(self._onSlices)
+            old.warned.disconnect(self._onWarning)
+            old.ended.disconnect(self._onEnded)
+        self._run = run
+        if run is not None:
+            run.progressed.connect(self._onProgress)
+            run.slicesArrived.connect(self._onSlices)
+            run.warned.connect(self._onWarning)
+            run.ended.connect(self._onEnded)
+
+    def _onProgress(self, event: Any) -> None:
+        bar = self._ui.generateProgressBar
+        bar.setRange(0, 1000)
+        bar.value = int(1000 * event.done / event.of) if event.of else 0
+        if self._run is None or self._run.job.isStopping:
+            return
+        words = [event.phase, self._slicesText]
+        if event.eta_s is not None:
+            words.append(_("about {time} left").format(time=durationText(event.eta_s)))
+        self._say(", ".join(word for word in words if word))
+
+    def _onSlices(self, done: int, of: int) -> None:
+        self._slicesText = _("{done} of {of} slices").format(done=done, of=of)
+
+    def _onWarning(self, sentence: str) -> None:
+        self._warnings.append(sentence)
+
+    def _onEnded(self, ending: JobEnding) -> None:
+        run, ui = self._run, self._ui
+        ui.generateProgressBar.visible = False
+        ui.generateLogText.plainText = run.job.log if run is not None else ""
+        ui.generateLogCollapsibleButton.visible = True
+        nodes = run.nodes() if run is not None else []
+        if ending.kind == "finished":
+            self._say(_("Done: {names}.").format(names=", ".join(node.GetName() for node in nodes)))
+        elif ending.kind == "cancelled":
+            kept = _(" Kept: {names}.").format(names=", ".join(node.GetName() for node in nodes)) if nodes else ""
+            self._say(ending.text + kept)
+        else:
+            self._say(_("Failed: {text}").format(text=ending.text))
+        self.onParametersModified()
+        if ending.kind == "finished" and nodes and self._parameters is not None:
+            self.volumeMade.emit(nodes[-1], self._parameters.likeVolume)
+
+    def _say(self, text: str) -> None:
+        self._ui.generateStatusLabel.text = "\n".join([text, *self._warnings])
+
+    def _request(self) -> GenerateRequest:
+        parameters = self._parameters
+        isLike = parameters.likeVolume is not None
+        steps = self._steps()
+        return GenerateRequest(
+            model=parameters.model or self._models[0].key,
+            slices=None if isLike else parameters.slices,
+            spacingMm=None if isLike else parameters.spacingMm,
+            seed=parameters.seed,
+            count=parameters.count,
+            steps=steps[0],
+            detailSteps=steps[1],
+            device=parameters.device,
+        )
+
+    def _steps(self) -> tuple[int | None, int | None]:
+        """Steps of both stages; None where the model's own number is meant."""
+        parameters, factor = self._parameters, QUALITIES[self._parameters.quality]
+        own = stepsOf(self._card()) if factor != 1 else (0, 0)
+        anatomy, detail = (max(1, round(factor * number)) if factor != 1 else None for number in own)
+        return parameters.steps or anatomy, parameters.detailSteps or detail
+
+    def _card(self) -> Any:
+        key = self._parameters.model
+        path = next((choice.path for choice in self._models if choice.key == key), self._models[0].path)
+        return GenerateModels.readCard(path)
+
+    def _modelText(self) -> tuple[str, str]:
+        """What the model's card says, and why the model cannot be used, if so."""
+        from CTDiffusionLogic.errors import CTDiffusionError
+
+        if not self._models:
+            text = _("There is no model yet. Choose a model file, or train a model.")
+            return text, text
+        try:
+            return GenerateModels.summary(self._card()), ""
+        except CTDiffusionError as error:
+            return str(error), str(error)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            text = _("The card of this model is not complete. Choose another model.")
+            return text, text
+
+    def _estimateText(self) -> str:
+        device = self._devices.automatic() if self._parameters.device == "auto" else None
+        kind = kindOfDevice(device.name if device is not None else self._parameters.device)
+        like = self._parameters.likeVolume
+        shape = tuple(reversed(like.GetImageData().GetDimensions())) if like and like.GetImageData() else None
+        try:
+            text = estimate(
+                self._card(),
+                self._request(),
+                device=kind,
+                secondsPerWork=self._logic.settings.secondsPerWork(kind),
+                shape=shape,
+                spacingMm=like.GetSpacing()[2] if like is not None else None,
+            ).text
+        except (KeyError, TypeError, ValueError):  # a card without figures: the worker says more
+            return ""
+        name = device.description if device is not None else self._deviceName()
+        if kind == "cpu":
+            return _("{estimate}. It will run on the CPU: {device}.").format(estimate=text, device=name)
+        return _("{estimate}. It will run on {device}.").format(estimate=text, device=name)
+
+    def _deviceName(self) -> str:
+        name = self._parameters.device
+        return next((device.description for device in self._devices.devices if device.name == name), name)
+
+    def _fillDevices(self) -> None:
+        finder, chosen = self._devices, self._parameters.device if self._parameters is not None else "auto"
+        best = finder.automatic()
+        unknown = _("being looked for...") if finder.isAsking else finder.problem or _("not looked for yet")
+        items = [(_("Automatic: {device}").format(device=best.description if best else unknown), "auto")]
+        items += [(f"{device.name}: {device.description}", device.name) for device in finder.devices]
+        if chosen not in [name for _text, name in items]:
+            items.append((_("{device}: not found here").format(device=chosen), chosen))
+        _fill(self._ui.deviceComboBox, items, chosen)
+        self._ui.devicesButton.enabled = not finder.isAsking
+
+    def _showButton(self, problem: str) -> None:
+        button, run = self._ui.generateButton, self._run
+        if run is not None and run.isRunning:
+            button.text = _("Stopping...") if run.job.isStopping else _("Cancel")
+            button.enabled = not run.job.isStopping
+            button.toolTip = _("Stop the generation. Finished slices are kept or removed as set under Advanced.")
+        else:
+            button.text = _("Generate")
+            button.enabled = not problem
+            button.toolTip = problem or _("Make the volume. Slicer can be used meanwhile.")
+
+
+def _fill(comboBox: Any, items: list[tuple[str, str]], chosen: str) -> None:
+    """List ``items`` (text, key) and select the chosen one, else the first, without telling anybody."""
+    wasBlocked = comboBox.blockSignals(True)
+    comboBox.clear()
+    for text, key in items:
+        comboBox.addItem(text, key)
+    keys = [key for _text, key in items]
+    comboBox.setCurrentIndex(keys.index(chosen) if chosen in keys else 0 if keys else -1)
+    comboBox.blockSignals(wasBlocked)

@@ -1,0 +1,45 @@
+"""What the user chose for generations, kept in the scene."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+from .GenerateRequest import MAX_SEED
+
+#: Factor on the model's own steps.
+QUALITIES = {"draft": 0.5, "standard": 1.0, "fine": 2.0}
+
+
+@parameterNodeWrapper
+class GenerateParameters:
+    """Choices of a generation.
+
+    model - Name of a bundled model or path of a model file; empty for the first in the list.
+    likeVolume - A volume whose grid the result gets.
+    slices - Number of slices.
+    spacingMm - Their distance.
+    seed - Of the first volume.
+    randomSeed - Whether every generation takes a new seed.
+    count - How many volumes.
+    quality - A key of QUALITIES.
+    steps - Of the anatomy stage; 0 for what the quality says.
+    detailSteps - Of the detail stage; 0 for what the quality says.
+    device - Name of a device, or "auto".
+    keepPartial - Whether a volume that is not complete stays when a generation is stopped.
+    """
+
+    model: str = ""
+    likeVolume: vtkMRMLScalarVolumeNode
+    slices: Annotated[int, WithinRange(1, 1000)] = 64
+    spacingMm: Annotated[float, WithinRange(0.25, 50)] = 3.0
+    seed: Annotated[int, WithinRange(0, MAX_SEED)] = 0
+    randomSeed: bool = True
+    count: Annotated[int, WithinRange(1, 100)] = 1
+    quality: Annotated[str, Choice(list(QUALITIES))] = "standard"
+    steps: Annotated[int, WithinRange(0, 10000)] = 0
+    detailSteps: Annotated[int, WithinRange(0, 10000)] = 0
+    device: str = "auto"
+    keepPartial: bool = True

@@ -1,0 +1,55 @@
+"""The sections of the module's panel: made together, given their parameters together, ended together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer.util
+from slicer.i18n import tr as _
+
+from .ComparePanel import ComparePanel
+from .GenerateDevices import DeviceFinder
+from .GeneratePanel import GeneratePanel
+
+
+class Sections:
+    """Generate and Compare, on the widgets of CTDiffusion.ui.
+
+    :param ui: the widgets by name (slicer.util.childWidgetVariables).
+    :param logic: CTDiffusion.CTDiffusionLogic.
+    """
+
+    def __init__(self, ui: Any, logic: Any) -> None:
+        self._logic = logic
+        self.devices = DeviceFinder(logic.generation.worker)
+        # Each with its own widgets: connectGui refuses those of parameters that are another panel's.
+        own = slicer.util.childWidgetVariables
+        self.compare = ComparePanel(own(ui.compareCollapsibleButton), logic)
+        self.generate = GeneratePanel(own(ui.generateCollapsibleButton), logic.generation, self.devices)
+        self.generate.volumeMade.connect(self.onVolumeMade)
+
+    def open(self) -> None:
+        """Show and follow what is chosen in the scene; look for devices, the first time."""
+        compare, generate = self._logic.getParameterNodes()
+        self.compare.setParameters(compare)
+        self.generate.setParameters(generate)
+        if not self.devices.isKnown:
+            self.devices.ask()
+
+    def close(self) -> None:
+        """Follow nothing: the user is elsewhere, or the scene is about to be closed. Jobs go on."""
+        self.compare.setParameters(None)
+        self.generate.setParameters(None)
+
+    def cleanup(self) -> None:
+        """Slicer closes, or the module is reloaded: jobs end with their whole process trees."""
+        self.close()
+        self.generate.cleanup()
+        self._logic.generation.worker.endAll(_("The module was closed."))
+
+    def onVolumeMade(self, volume: Any, like: Any) -> None:
+        """Let the user compare it at once."""
+        parameters = self._logic.getParameterNode()
+        parameters.syntheticVolume = volume
+        if like is not None:
+            parameters.realVolume = like
