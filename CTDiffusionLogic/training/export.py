@@ -15,7 +15,7 @@ from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.denoiser.intensity import KNOTS
 from CTDiffusionLogic.sampling import ANATOMY_STEPS, DEFAULT_SAMPLER, DETAIL_STEPS
-from CTDiffusionLogic.training.options import Preset, TrainOptions
+from CTDiffusionLogic.training.options import TrainOptions
 
 #: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`.
 SAMPLING = {"sampler": DEFAULT_SAMPLER, "anatomy_steps": ANATOMY_STEPS, "detail_steps": DETAIL_STEPS}
@@ -23,7 +23,6 @@ SAMPLING = {"sampler": DEFAULT_SAMPLER, "anatomy_steps": ANATOMY_STEPS, "detail_
 
 def export_model(
     options: TrainOptions,
-    preset: Preset,
     corpus: PreparedCorpus,
     stages: dict[str, Any],
     *,
@@ -44,7 +43,7 @@ def export_model(
         "plan": {**corpus.plan.card(), "hu_knots": [list(k) for k in KNOTS]},
         "labels": list(corpus.plan.labels),
         "sampling": SAMPLING,
-        "training": _training_facts(options, preset, corpus.plan, stages, step=step, hours=hours),
+        "training": _training_facts(options, corpus.plan, stages, step=step, hours=hours),
         "metrics": {k: round(v, 6) for k, v in metrics.items()},
         "limits": limits(corpus.plan),
     }
@@ -73,7 +72,7 @@ def limits(plan: CorpusPlan) -> list[str]:
 
 
 def _training_facts(
-    options: TrainOptions, preset: Preset, plan: CorpusPlan, stages: dict[str, Any], *, step: int, hours: float
+    options: TrainOptions, plan: CorpusPlan, stages: dict[str, Any], *, step: int, hours: float
 ) -> dict[str, Any]:
     return {
         "command": json.loads((options.run / "options.json").read_text(encoding="utf-8"))["command"],
@@ -81,7 +80,7 @@ def _training_facts(
         "seed": options.seed,
         "steps": step,
         "slabs": {
-            name: step * getattr(preset, name).batch * stage.accelerator.num_processes
+            name: -(-step // stage.recipe.every) * stage.recipe.batch * stage.accelerator.num_processes
             for name, stage in stages.items()
         },
         "hours": round(hours, 2),

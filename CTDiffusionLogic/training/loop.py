@@ -94,7 +94,7 @@ def train_loop(
             facts.update(hours=total_hours, step=step, epochs=step / steps_per_epoch)
             tensors = {f"{n}.{k}": v for n, stage in stages.items() for k, v in stage.state().items()}
             path = save_checkpoint(options.run / "checkpoints", tensors, step=step, facts=facts)
-            export_model(options, preset, corpus, stages, step=step, hours=total_hours, metrics=log.newest)
+            export_model(options, corpus, stages, step=step, hours=total_hours, metrics=log.newest)
             report("checkpoint", {"path": str(path), "step": step})
             with ExitStack() as stack:
                 networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
@@ -102,17 +102,18 @@ def train_loop(
             report("sample", {"path": str(sheet), "step": step})
         accelerator.wait_for_everyone()
 
-    sums: dict[str, torch.Tensor] = {}
+    window: dict[str, list[torch.Tensor]] = {}  # what happened since the last line in the log
     while step < last_step:
         for name, stage in stages.items():
-            loss, norm = stage.train_step(step, next(streams[name]))
-            sums[name] = sums.get(name, torch.zeros_like(loss)) + loss
-            sums[f"{name}_norm"] = sums.get(f"{name}_norm", torch.zeros_like(norm)) + norm
+            if stage.takes(step):
+                loss, norm = stage.train_step(step, next(streams[name]))
+                window.setdefault(name, []).append(loss)
+                window.setdefault(f"{name}_norm", []).append(norm)
         step += 1
         now = time.monotonic()
         if step % LOG_EVERY == 0:
-            values = {key: float(value) / LOG_EVERY for key, value in sums.items()}
-            sums.clear()
+            values = {key: float(torch.stack(seen).mean()) for key, seen in window.items()}
+            window.clear()
             if not all(math.isfinite(v) for v in values.values()):
                 raise CTDiffusionError(
                     f"The loss is no longer a number at step {step}.",

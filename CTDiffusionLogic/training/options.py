@@ -19,6 +19,7 @@ class StagePreset:
     Args:
         channels, layers, attention: See :class:`~CTDiffusionLogic.denoiser.network.DenoiserConfig`.
         batch: Slabs per optimiser step and process.
+        every: This stage learns at every so many steps.
         learning_rate: At the end of the warm-up.
         level_mean, level_std: ln(sigma) of the noise levels trained on ~ N(mean, std).
         sigma_floor: See :class:`~CTDiffusionLogic.noise.SlabLoss`.
@@ -34,6 +35,7 @@ class StagePreset:
     level_std: float
     sigma_floor: float
     parametrization: Parametrization
+    every: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +71,9 @@ PRESETS: dict[str, Preset] = {
             attention=True,
             batch=12,
             learning_rate=8e-4,
-            level_mean=0.5,
+            level_mean=1.0,
             level_std=1.4,
-            sigma_floor=0.1,
+            sigma_floor=0.3,
             parametrization="x0",
         ),
         detail=StagePreset(
@@ -84,6 +86,7 @@ PRESETS: dict[str, Preset] = {
             level_std=1.4,
             sigma_floor=0.0,
             parametrization="edm",
+            every=4,
         ),
         decay_steps=1000,
     ),
@@ -94,9 +97,9 @@ PRESETS: dict[str, Preset] = {
             attention=True,
             batch=4,
             learning_rate=1e-3,
-            level_mean=0.5,
+            level_mean=1.0,
             level_std=1.4,
-            sigma_floor=0.1,
+            sigma_floor=0.3,
             parametrization="x0",
         ),
         detail=StagePreset(
@@ -120,9 +123,9 @@ PRESETS: dict[str, Preset] = {
             attention=True,
             batch=32,
             learning_rate=4e-4,
-            level_mean=0.5,
+            level_mean=1.0,
             level_std=1.4,
-            sigma_floor=0.1,
+            sigma_floor=0.3,
             parametrization="x0",
         ),
         detail=StagePreset(

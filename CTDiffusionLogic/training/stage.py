@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,11 +74,14 @@ class StageTrainer:
         self.ema.to(accelerator.device)
 
     def numbers(self, step: int) -> Iterator[int]:
-        """Batch numbers of this process from ``step`` on: the processes take turns."""
-        number = step * self.accelerator.num_processes + self.accelerator.process_index
-        while True:
-            yield number
-            number += self.accelerator.num_processes
+        """Batch numbers of this process for the steps it takes from ``step`` on: the processes take turns."""
+        for later in itertools.count(step):
+            if self.takes(later):
+                yield later * self.accelerator.num_processes + self.accelerator.process_index
+
+    def takes(self, step: int) -> bool:
+        """Whether this stage learns at ``step``."""
+        return step % self.recipe.every == 0
 
     def train_step(self, step: int, batch: tuple[Tensor, SlabConditions]) -> tuple[Tensor, Tensor]:
         """Take one optimiser step; returns loss and gradient norm as tensors (no waiting for the device)."""
