@@ -364,6 +364,26 @@ class ctkFittedTextBrowser(StandIn, QTextBrowser):
         self.setText(text)
 
 
+@standsFor("ctkDoubleSlider")
+class ctkDoubleSlider(StandIn, QWidget):
+    """Here by name only: Slicer's connectors compare with it."""
+
+
+@standsFor("ctkDoubleSpinBox")
+class ctkDoubleSpinBox(StandIn, QWidget):
+    """Here by name only."""
+
+
+@standsFor("ctkDoubleRangeSlider")
+class ctkDoubleRangeSlider(StandIn, QWidget):
+    """Here by name only."""
+
+
+@standsFor("ctkColorPickerButton")
+class ctkColorPickerButton(StandIn, QPushButton):
+    """Here by name only."""
+
+
 #: All stand-ins of ctk by name.
 CLASSES = {
     cls.__name__: cls
@@ -378,6 +398,10 @@ CLASSES = {
         ctkPushButton,
         ctkCheckablePushButton,
         ctkFittedTextBrowser,
+        ctkDoubleSlider,
+        ctkDoubleSpinBox,
+        ctkDoubleRangeSlider,
+        ctkColorPickerButton,
         dialogs.ctkMessageBox,
     )
 }

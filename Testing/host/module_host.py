@@ -19,7 +19,17 @@ import slicer
 import slicer.util
 from PySide6 import QtCore, QtWidgets
 
-from . import ctk_widgets, dialogs, mrml_widgets, parameter_wrapper, processes, pythonqt, scripted_module, ui_loader
+from . import (
+    ctk_widgets,
+    dialogs,
+    mrml_widgets,
+    parameter_wrapper,
+    processes,
+    pythonqt,
+    scripted_module,
+    slicer_sources,
+    ui_loader,
+)
 from .application import (
     Modules,
     qSlicerApplication,
@@ -129,7 +139,11 @@ class ModuleHost:
         self._setSlicer("modules", Modules(self.logics))
         for name, cls in mrml_widgets.CLASSES.items():
             self._setSlicer(name, cls)
-        for name, function in processes.additions().items():
+        source = slicer_sources.folder()
+        if source is not None:
+            self._undo.append(slicer_sources.forget)
+            slicer_sources.load(source)
+        for name, function in (slicer_sources.functions(source) if source else processes.additions()).items():
             self._setAttribute(slicer.util, name, function)
         processes.writePythonSlicer(self.folder / "bin")
         path = os.environ.get("PATH", "")
@@ -223,7 +237,7 @@ class ModuleHost:
             previous = sys.modules.get(name)
             self._undo.append(
                 lambda name=name, previous=previous: (
-                    sys.modules.__setitem__(name, previous) if previous is not None else sys.modules.pop(name)
+                    sys.modules.__setitem__(name, previous) if previous is not None else sys.modules.pop(name, None)
                 )
             )
             sys.modules[name] = module

@@ -300,6 +300,11 @@ class qMRMLCollapsibleButton(ctkCollapsibleButton):
         self.mrmlSceneChanged.emit(scene)
 
 
+@standsFor("qMRMLSpinBox")
+class qMRMLSpinBox(StandIn, QWidget):
+    """Here by name only: Slicer's connectors compare with it."""
+
+
 #: All stand-ins by name; in Slicer they are attributes of the module ``slicer``.
 CLASSES = {
     cls.__name__: cls
@@ -310,5 +315,6 @@ CLASSES = {
         qMRMLSliderWidget,
         qMRMLRangeWidget,
         qMRMLCollapsibleButton,
+        qMRMLSpinBox,
     )
 }
