@@ -23,7 +23,7 @@ from .JobSignal import Signal
 class GeneratePanel(slicer.util.VTKObservationMixin):
     """Connects the widgets of the section Generate with the logic and the parameter node.
 
-    Signal: ``volumeMade`` (a volume that is complete, the volume it is like or None).
+    Signal: ``volumeMade`` (a volume node that is complete).
 
     :param ui: the widgets by name (slicer.util.childWidgetVariables).
     :param logic: what generates.
@@ -190,8 +190,8 @@ class GeneratePanel(slicer.util.VTKObservationMixin):
         else:
             self._say(_("Failed: {text}").format(text=ending.text))
         self.onParametersModified()
-        if ending.kind == "finished" and nodes and self._parameters is not None:
-            self.volumeMade.emit(nodes[-1], self._parameters.likeVolume)
+        if ending.kind == "finished" and nodes:
+            self.volumeMade.emit(nodes[-1])
 
     def _say(self, text: str) -> None:
         self._ui.generateStatusLabel.text = "\n".join([text, *self._warnings])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from slicer.i18n import tr as _
 
 from .SceneVolumes import ijkToRAS
 
@@ -99,14 +100,18 @@ def likeWriter(volume: Any) -> Callable[[Path], None]:
     from CTDiffusionLogic.volume_io import write_volume
 
     if volume.GetImageData() is None:
-        raise InputError(f"The volume {volume.GetName()} is empty.", remedy="Choose another one.")
+        raise InputError(
+            _("The volume {name} is empty.").format(name=volume.GetName()), remedy=_("Choose another one.")
+        )
     columns, rows, slices = volume.GetImageData().GetDimensions()
     try:
         geometry = Geometry.from_ijk_to_ras(ijkToRAS(volume))
     except ValueError as error:
         raise InputError(
-            f"The volume {volume.GetName()} has a geometry that cannot be used: {error}.",
-            remedy="Resample it to right angles (module Resample Scalar Volume), or choose another one.",
+            _("The volume {name} has a geometry that cannot be used: {error}.").format(
+                name=volume.GetName(), error=error
+            ),
+            remedy=_("Harden its transform, resample it to right angles, or choose another one."),
         ) from error
 
     def write(folder: Path) -> None:

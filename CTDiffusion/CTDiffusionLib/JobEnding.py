@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: Exit codes of a crash (illegal instruction, bus error, access violation), Windows' as subprocess gives them.
 CRASHES = (-4, -6, -7, -8, -10, -11, 0xC0000005, 0xC000001D, 0xC0000409)
 KILLED = (-9, -15, 137, 143)
+#: The command's options in its advice, and what they are called here.
+_IN_THE_PANEL = {"--device cpu": _("the CPU as the device"), "--device auto": _("the automatic device")}
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,10 @@ def endingOf(
         return JobEnding("cancelled", stopReason, code="cancelled")
     if isinstance(last, Failed):
         kind: Literal["cancelled", "failed"] = "cancelled" if last.code == "cancelled" else "failed"
-        return JobEnding(kind, last.message, last.remedy, last.code)
+        remedy = last.remedy
+        for option, words in _IN_THE_PANEL.items():
+            remedy = remedy.replace(option, words)
+        return JobEnding(kind, last.message, remedy, last.code)
     if startError is not None:
         return _notStarted(startError)
     return _diedWithoutAWord(exitCode, output)

@@ -7,6 +7,7 @@ from typing import Any
 import slicer.util
 from slicer.i18n import tr as _
 
+from . import Provenance
 from .ComparePanel import ComparePanel
 from .GenerateDevices import DeviceFinder
 from .GeneratePanel import GeneratePanel
@@ -47,9 +48,9 @@ class Sections:
         self.generate.cleanup()
         self._logic.generation.worker.endAll(_("The module was closed."))
 
-    def onVolumeMade(self, volume: Any, like: Any) -> None:
-        """Let the user compare it at once."""
+    def onVolumeMade(self, volume: Any) -> None:
+        """Let the user compare it at once with the volume it was made like, if there is one."""
         parameters = self._logic.getParameterNode()
         parameters.syntheticVolume = volume
-        if like is not None:
-            parameters.realVolume = like
+        if (reference := Provenance.referenceVolume(volume)) is not None:
+            parameters.realVolume = reference
