@@ -15,6 +15,7 @@ from CTDiffusionLib.GenerateLogic import GenerateLogic
 from CTDiffusionLib.GenerateRequest import GenerateRequest
 from CTDiffusionLib.GenerateRun import rangesText
 from CTDiffusionLib.GenerateSettings import GenerateSettings, MemoryStore
+from process_groups import isGone
 
 from CTDiffusionLogic.bundle import read_header
 from CTDiffusionLogic.errors import Cancelled, CTDiffusionError, InputError
@@ -50,14 +51,6 @@ def pollUntil(logic, condition, seconds=60.0) -> None:
         time.sleep(0.02)
 
 
-def groupIsGone(processID) -> bool:
-    try:
-        os.killpg(processID, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 def test_two_volumes_to_the_end(logic, model):
     arrived, added = [], []
     run = logic.generate(model=model, count=2, waitForCompletion=False, **SMALL)
@@ -84,7 +77,7 @@ def test_two_volumes_to_the_end(logic, model):
     # The same seed alone gives the same voxels.
     again = logic.generate(model=model, **{**SMALL, "seed": 6})
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(again), slicer.util.arrayFromVolume(nodes[1]))
-    assert groupIsGone(run.job._process.processID)
+    assert isGone(run.job._process.processID)
 
 
 def test_like_a_scan_beside_it(logic, model, app):
@@ -117,7 +110,7 @@ def test_cancelled_in_the_middle(logic, model, keep):
     assert run.job.isStopping
     ending = logic.worker.waitFor(run.job)
     assert ending.kind == "cancelled"
-    assert groupIsGone(processID)
+    assert isGone(processID)
     assert len(volumes()) == len(run.nodes()) == int(keep)
     if keep:
         (node,) = volumes()
@@ -166,7 +159,7 @@ def test_the_scene_is_closed_while_it_runs(logic, model, app):
     app.scene.Clear()
     ending = logic.worker.waitFor(run.job)
     assert (ending.kind, ending.message) == ("cancelled", "The scene was closed.")
-    assert groupIsGone(processID)
+    assert isGone(processID)
     assert volumes() == run.nodes() == []
     assert logic.generate(model=model, **SMALL) is volumes()[0]  # and the next one runs
 

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from CTDiffusionLib import Job, Worker
 from CTDiffusionLib.Job import JobRequest
 from CTDiffusionLib.JobEnding import endingOf
 from CTDiffusionLib.JobProcess import JobProcess
+from process_groups import isAlive
 
 from CTDiffusionLogic.cli.events import Failed, Finished, Metric
 
@@ -24,14 +24,6 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(child.pid, flush=True)
 {then}
 """
-
-
-def isAlive(processID: int) -> bool:
-    """Whether a process runs; one that only waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{processID}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def until(condition, seconds=30.0) -> None:
@@ -217,6 +209,8 @@ def test_no_interpreter(worker, monkeypatch, tmp_path):
 def test_an_ending_is_what_the_worker_said_last():
     assert endingOf(Finished(("a",)), -11).kind == "finished"  # crashed after all was written
     assert endingOf(Failed("bad-model", "m", "r"), 1).text == "m r"
+    remedy = "Close other programs, or use --device cpu."
+    assert endingOf(Failed("no-resource", "m", remedy), 1).remedy.endswith("or use the CPU as the device.")
     assert endingOf(Failed("bad-model", "m"), 1, stopReason="Cancelled.").kind == "cancelled"
 
 
