@@ -12,17 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "Testing" / "library"))
+sys.path[:0] = [str(REPOSITORY / "Testing" / "library"), str(REPOSITORY / "Testing")]
 
 from dicom_files import scan_hu, write_series  # noqa: E402
+from random_model import write_random_model  # noqa: E402
 
-from CTDiffusionLogic.bundle import save_model  # noqa: E402
 from CTDiffusionLogic.cli.events import Event, parse_line  # noqa: E402
-from CTDiffusionLogic.denoiser.intensity import KNOTS  # noqa: E402
-from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser  # noqa: E402
 
 #: One thread: a volume must not depend on how many cores the test machine has.
 ENVIRONMENT = {
@@ -104,37 +101,7 @@ def start(tmp_path):
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
     """A model of random weights: it makes noise, but goes through everything a real one does."""
-    torch.manual_seed(1)
-    common = {"slices": 8, "channels": (32, 32), "layers": 1}
-    stages = {
-        "anatomy": SlabDenoiser(DenoiserConfig(stage="anatomy", attention=True, **common)),
-        "detail": SlabDenoiser(DenoiserConfig(stage="detail", attention=False, residual_scale=0.3, **common)),
-    }
-    tensors = {f"{stage}.{name}": t for stage, net in stages.items() for name, t in net.state_dict().items()}
-    card = {
-        "name": "noise",
-        "stages": {stage: net.config.to_dict() for stage, net in stages.items()},
-        "plan": {
-            "image_size": 64,
-            "anatomy_size": 32,
-            "fov_mm": 384.0,
-            "pixel_mm": 6.0,
-            "pixel_mm_range": [1.0, 8.0],
-            "anatomy_gap_mm": 6.0,
-            "max_gap_mm": 36.0,
-            "spacing_mm_range": [1.0, 8.0],
-            "body_mm_range": [0.0, 600.0],
-            "body_mm_coverage": [3] * 20,
-            "hu_knots": [list(knot) for knot in KNOTS],
-        },
-        "labels": [],
-        "sampling": {"sampler": "multistep", "anatomy_steps": 2, "detail_steps": 2},
-        "training": {"patients": 0},
-        "limits": ["Makes noise."],
-    }
-    path = tmp_path_factory.mktemp("model") / "noise.safetensors"
-    save_model(path, tensors, card)
-    return path
+    return write_random_model(tmp_path_factory.mktemp("model") / "noise.safetensors")
 
 
 def _write_nifti(path: Path, hu: np.ndarray) -> None:
