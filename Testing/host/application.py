@@ -15,6 +15,14 @@ from .pythonqt import QApplication, QObject
 from .standin import StandIn, standsFor
 
 Signal = QtCore.Signal
+#: What Qt says about the platform without a screen, and nothing else.
+_QT_NOISE = "This plugin does not support propagateSizeHints()"
+
+
+def onQtMessage(_kind: Any, _context: Any, text: str) -> None:
+    """Print what Qt has to say."""
+    if text != _QT_NOISE:
+        print(f"Qt: {text}", file=sys.stderr)
 
 
 @standsFor("qSlicerModuleManager")

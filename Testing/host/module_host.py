@@ -32,49 +32,16 @@ from . import (
 )
 from .application import (
     Modules,
+    onQtMessage,
     qSlicerApplication,
     qSlicerLayoutManager,
     qSlicerScriptedLoadableModule,
     qSlicerScriptedLoadableModuleWidget,
 )
 from .dialogs import Dialogs, Message
-
-#: What Qt says about the platform without a screen, and nothing else.
-_QT_NOISE = "This plugin does not support propagateSizeHints()"
-
-
-def _onQtMessage(_kind: Any, _context: Any, text: str) -> None:
-    if text != _QT_NOISE:
-        print(f"Qt: {text}", file=sys.stderr)
-
+from .heartbeat import Heartbeat
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-class Heartbeat:
-    """Measures how long the GUI thread was blocked: the longest time between two beats of a timer.
-
-    Attributes:
-        longest: Seconds; 0 until the second beat.
-        beats: How often the timer has come round.
-    """
-
-    INTERVAL_MS = 5
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-        self.beats = 0
-        self._last: float | None = None
-        self._timer = QtCore.QTimer()
-        self._timer.setTimerType(QtCore.Qt.TimerType.PreciseTimer)
-        self._timer.timeout.connect(self._beat)
-
-    def _beat(self) -> None:
-        now = time.monotonic()
-        if self._last is not None:
-            self.longest = max(self.longest, now - self._last)
-        self._last = now
-        self.beats += 1
 
 
 class ModuleHost:
@@ -151,7 +118,7 @@ class ModuleHost:
         self._undo.append(lambda: os.environ.__setitem__("PATH", path))
         self._setAttribute(sys, "excepthook", lambda _kind, error, _traceback: self.exceptions.append(error))
         self._setAttribute(sys, "unraisablehook", self._onUnraisable)
-        QtCore.qInstallMessageHandler(_onQtMessage)
+        QtCore.qInstallMessageHandler(onQtMessage)
         self._undo.append(lambda: QtCore.qInstallMessageHandler(None))
         # slicer.util.mainWindow() looks for it; without a main window Slicer shows no messages.
         self.mainWindow = pythonqt.QMainWindow()
