@@ -62,10 +62,11 @@ def main() -> None:
         return
     print(f"{describe_device(args.device)}, torch {torch.__version__}, {platform.platform()}")
     print(f"model: {args.model or f'random weights, preset {args.preset}'}; {args.spacing_mm:g} mm between slices\n")
-    compare_routes(args)
+    rows = {args.compare: in_own_process(args.compare)}
+    compare_routes(args.compare, rows[args.compare], in_own_process("seed"))
     print(f"\n{'slices':>6} {'seconds':>8} {'a slice':>8} {'passes':>7} {'TFLOP':>7}  peak memory")
     for slices in args.slices:
-        row = in_own_process(slices)
+        row = rows.get(slices) or in_own_process(slices)
         print(
             f"{slices:6} {row['seconds']:8.1f} {row['seconds'] / slices:8.3f} {row['passes']:7} "
             f"{row['flop'] / 1e12:7.2f}  {format_bytes(row['peak_bytes'])}"
@@ -73,12 +74,11 @@ def main() -> None:
     print("\npasses: one slab of eight slices once through a denoiser, both stages.")
 
 
-def compare_routes(args: argparse.Namespace) -> None:
+def compare_routes(slices: int, ours: dict, seed: dict) -> None:
     """Print both routes for one volume."""
-    ours, seed = in_own_process(args.compare), in_own_process("seed")
-    passes = DDPM_STEPS * args.compare
+    passes = DDPM_STEPS * slices
     seconds, flop = passes * seed["seconds_per_pass"], passes * seed["flop_per_pass"]
-    print(f"{args.compare} slices {seed['matrix']} x {seed['matrix']}:")
+    print(f"{slices} slices {seed['matrix']} x {seed['matrix']}:")
     print(f"{'':28}{'passes':>8} {'seconds':>9} {'TFLOP':>9}  peak memory")
     print(
         f"{'ours, ' + ours['how']:28}{ours['passes']:8} {ours['seconds']:9.1f} {ours['flop'] / 1e12:9.2f}  "
@@ -91,8 +91,8 @@ def compare_routes(args: argparse.Namespace) -> None:
     print(f"{'ratio':28}{passes / ours['passes']:8.0f} {seconds / ours['seconds']:9.0f} {flop / ours['flop']:9.0f}")
     print(
         f"The seed's seconds are {seed['seconds_per_pass']:.3f} s a pass, the mean of {seed['measured']} passes, "
-        f"times {passes}.\nWith one slice as channel instead of eight a pass would have {seed['flop_one_slice'] / 1e9:.2f} "
-        f"instead of {seed['flop_per_pass'] / 1e9:.2f} GFLOP."
+        f"times {passes}.\nWith one slice as channel instead of eight a pass would have "
+        f"{seed['flop_one_slice'] / 1e9:.2f} instead of {seed['flop_per_pass'] / 1e9:.2f} GFLOP."
     )
 
 
@@ -176,6 +176,7 @@ def get_model(args: argparse.Namespace) -> GenerationModel:
             channels=recipe.channels,
             layers=recipe.layers,
             attention=recipe.attention,
+            parametrization=recipe.parametrization,
         )
         stages.append(SlabDenoiser(config).eval().requires_grad_(False).to(args.device))
     plan = {

