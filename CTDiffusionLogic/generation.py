@@ -267,6 +267,7 @@ def _conditions(
         body_mm=torch.tensor([body_mm]),
         pixel_mm=torch.tensor([pixel_mm]),
         label=torch.tensor([settings.label]),
+        body_box=None if coarse is not None else torch.tensor([settings.body_box], dtype=torch.float32),
         coarse=None if coarse is None else coarse[None],
         coarse_noise=None if coarse is None else torch.zeros(1),
     )

@@ -59,6 +59,7 @@ class Settings:
     Args:
         anatomy_size, image_size: Pixels per side of the two stages.
         label: Class index, 0 for none.
+        body_box: Edges of the body (front, back, right, left) as parts of the image's side; NaN for unknown.
         warnings: Sentences for the user on what lies outside of the model's range.
     """
 
@@ -76,6 +77,7 @@ class Settings:
     pixel_mm: float
     anatomy_gap_mm: float
     max_gap_mm: float
+    body_box: tuple[float, float, float, float]
     known: Mapping[int, NDArray[np.int16]] = field(repr=False)
     warnings: tuple[str, ...] = ()
 
@@ -130,6 +132,9 @@ def resolve(request: GenerationRequest, card: Mapping[str, Any], *, slices: int,
         pixel_mm=pixel_mm,
         anatomy_gap_mm=float(plan["anatomy_gap_mm"]),
         max_gap_mm=float(plan["max_gap_mm"]),
+        body_box=choose_body_box(
+            plan, body_mm, (slices - 1) * spacing_mm, request.seed, side_mm=pixel_mm * size, known=bool(request.known)
+        ),
         known=_checked_known(request.known or {}, slices, size),
         warnings=tuple(_warnings(plan, body_mm, slices, spacing_mm)),
     )
@@ -156,6 +161,35 @@ def choose_body_mm(plan: Mapping[str, Any], extent_mm: float, seed: int) -> floa
     least = coverage[np.clip(edges.astype(int), 0, len(coverage) - 1)].min(axis=1)
     good = centres[least >= 0.9 * least.max()]
     return float(np.random.default_rng([seed % 2**64, 0xB0D1]).choice(good))
+
+
+def choose_body_box(
+    plan: Mapping[str, Any], body_mm: float, extent_mm: float, seed: int, *, side_mm: float, known: bool
+) -> tuple[float, float, float, float]:
+    """Size and place of the body: those of a patient of the training, up to 4 % larger or smaller, by the seed.
+
+    Patients whose scans cover most of the volume come first: a pelvis is not as wide as shoulders.
+
+    Args:
+        plan: The card's plan; ``body_boxes_mm`` has a row for each training scan: lowest and highest body position,
+            then the edges (front, back, right, left) from the image's middle, in mm.
+        body_mm, extent_mm: Middle of the volume along the body, and its length.
+        seed: The request's.
+        side_mm: Side of the image.
+        known: Whether slices are given; then they show the body, and it is not chosen here.
+
+    Returns:
+        The edges as parts of the image's side, or NaN where the card has no boxes.
+    """
+    boxes = np.asarray(plan.get("body_boxes_mm") or [], dtype=float)
+    if known or not len(boxes):
+        return (math.nan,) * 4
+    low, high = body_mm - extent_mm / 2, body_mm + extent_mm / 2
+    shared = np.minimum(boxes[:, 1], high) - np.maximum(boxes[:, 0], low)
+    fitting = boxes[shared >= 0.7 * shared.max()]
+    random = np.random.default_rng([seed % 2**64, 0xB0C5])
+    front, back, right, left = random.choice(fitting)[2:] * random.uniform(0.96, 1.04) / side_mm + 0.5
+    return float(front), float(back), float(right), float(left)
 
 
 def _steps(request: GenerationRequest, sampler: str, sampling: Mapping[str, Any]) -> tuple[int, int]:

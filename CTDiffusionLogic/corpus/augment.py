@@ -40,6 +40,17 @@ class Crop:
         return result
 
 
+def crop_box(box: tuple[float, float, float, float], crop: Crop, size: int) -> tuple[float, float, float, float]:
+    """Edges (top, bottom, left, right) of ``box``, parts of an image of ``size`` pixels, as parts of the crop."""
+    top, bottom, left, right = (edge * size for edge in box)
+    return (
+        (top - crop.top) / crop.height,
+        (bottom - crop.top) / crop.height,
+        (left - crop.left) / crop.width,
+        (right - crop.left) / crop.width,
+    )
+
+
 def draw_crop(size: int, rng: np.random.Generator) -> Crop:
     """Draw a zoom of -10 to +12 %, up to 4 % of stretch and shifts of up to 6 %.
 

@@ -11,7 +11,7 @@ from typing import Any
 from CTDiffusionLogic.atomic import atomic_file
 from CTDiffusionLogic.errors import InputError
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class ScanPlan:
         gap_mm: Distance of slices.
         pixel_mm: Pixel size on the grid.
         native_pixel_mm: Pixel size as acquired; scans much coarser than the grid teach no detail.
-        body_rows, body_columns: Bounding box of the body in grid pixels, (first, last + 1).
+        body_rows, body_columns: Where there is body or table, in grid pixels, (first, last + 1).
+        body_box: Edges of the body itself (front, back, right, left) as parts of the grid's side.
         body_mm: Anatomical body position of the first slice; NaN until it is known.
         source: Where the scan was read from.
         stamp: Size and time of the source, to notice that it changed.
@@ -43,6 +44,7 @@ class ScanPlan:
     native_pixel_mm: float
     body_rows: tuple[int, int]
     body_columns: tuple[int, int]
+    body_box: tuple[float, float, float, float]
     body_mm: float
     source: str
     stamp: str = ""
@@ -94,7 +96,14 @@ class CorpusPlan:
             "spacing_mm_range": [gaps[0], 8.0],
             "body_mm_range": [low, high],
             "body_mm_coverage": coverage(self.train, low, high),
+            "body_boxes_mm": [self._box_mm(s) for s in self.train],
         }
+
+    def _box_mm(self, scan: ScanPlan) -> list[float]:
+        """Lowest and highest body position of a scan, and its body's edges from the image's middle; all in mm."""
+        side = scan.pixel_mm * self.image_size
+        ends = (scan.body_mm, scan.body_mm + (scan.slices - 1) * scan.gap_mm)
+        return [round(v, 1) for v in (*ends, *((edge - 0.5) * side for edge in scan.body_box))]
 
     def save(self, path: Path) -> None:
         """Write the plan as readable JSON, atomically."""
@@ -109,10 +118,7 @@ class CorpusPlan:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.pop("version") != PLAN_VERSION:
                 raise InputError(f"{path} was written by another version of CTDiffusion.", remedy=remedy)
-            scans = tuple(
-                ScanPlan(**{**s, "body_rows": tuple(s["body_rows"]), "body_columns": tuple(s["body_columns"])})
-                for s in values.pop("scans")
-            )
+            scans = tuple(_scan_plan(row) for row in values.pop("scans"))
             skipped = tuple((str(a), str(b)) for a, b in values.pop("skipped"))
             return cls(**{**values, "labels": tuple(values["labels"])}, scans=scans, skipped=skipped)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -122,6 +128,12 @@ class CorpusPlan:
         """Return the plan with the anatomical position of each scan's first slice filled in."""
         scans = tuple(replace(s, body_mm=b) for s, b in zip(self.scans, body_mm, strict=True))
         return replace(self, scans=scans)
+
+
+def _scan_plan(row: dict[str, Any]) -> ScanPlan:
+    """Rebuild from JSON, which has lists for tuples."""
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    return ScanPlan(**values)
 
 
 def coverage(scans: Sequence[ScanPlan], low: float, high: float, *, bins: int = 20) -> list[int]:

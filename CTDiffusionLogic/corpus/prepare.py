@@ -196,6 +196,7 @@ def _scan_plan(scan: ScanRef, oriented: CTVolume, grid: GridSlices, *, label: in
         native_pixel_mm=oriented.spacing[0],
         body_rows=rows,
         body_columns=columns,
+        body_box=grid.body_box,
         body_mm=math.nan,
         source=str(scan.path),
     )

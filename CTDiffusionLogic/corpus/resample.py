@@ -51,11 +51,13 @@ class GridSlices:
         hu: int16 (slices, size, size); rows run to the back, columns to the patient's left, slices to the head.
         pixel_mm: In-plane pixel size.
         gap_mm: Distance of neighbouring slices.
+        body_box: Edges of the body (front, back, right, left) as parts of the grid's side.
     """
 
     hu: NDArray[np.int16]
     pixel_mm: float
     gap_mm: float
+    body_box: tuple[float, float, float, float]
 
 
 def orient(volume: CTVolume) -> CTVolume:
@@ -126,7 +128,9 @@ def to_grid(oriented: CTVolume, *, size: int, fov_mm: float, body: BodyBox | Non
         chunk = functional.pad(chunk[:, None], pad, value=float(AIR_HU))
         chunk = functional.interpolate(chunk, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
         result[start : start + _CHUNK] = to_hu_int16(chunk[:, 0].numpy())
-    return GridSlices(result, side / size, dz)
+    top, left = row0 * dy, col0 * dx
+    box = ((body.top - top) / side, (body.bottom - top) / side, (body.left - left) / side, (body.right - left) / side)
+    return GridSlices(result, side / size, dz, box)
 
 
 def _clamped_centre(centre: float, side: float, extent: float) -> float:

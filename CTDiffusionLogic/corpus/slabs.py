@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from CTDiffusionLogic.corpus.augment import draw_crop, jitter_hu
+from CTDiffusionLogic.corpus.augment import crop_box, draw_crop, jitter_hu
 from CTDiffusionLogic.corpus.plan import CorpusPlan, ScanPlan
 from CTDiffusionLogic.corpus.resample import BODY_HU
 from CTDiffusionLogic.denoiser.coarse import downsample, interpolate_along_z, to_residual, upsample
@@ -35,6 +35,7 @@ class Slab:
     body_mm: float
     pixel_mm: float
     label: int
+    body_box: tuple[float, float, float, float] | None = None
     coarse: NDArray[np.float32] | None = None
     coarse_noise: float = 0.0
 
@@ -51,7 +52,16 @@ def anatomy_slab(
     offsets = (positions - positions.mean()) * scan.gap_mm
     body = scan.body_mm + positions.mean() * scan.gap_mm + rng.normal(0, 8.0)
     pixel = scan.pixel_mm * plan.image_size / plan.anatomy_size * crop.pixel_factor
-    return Slab(x0, corrupt_known(x0, rng), mask, offsets.astype(np.float32), body, pixel, scan.label)
+    return Slab(
+        x0=x0,
+        known=corrupt_known(x0, rng),
+        mask=mask,
+        offsets_mm=offsets.astype(np.float32),
+        body_mm=body,
+        pixel_mm=pixel,
+        label=scan.label,
+        body_box=crop_box(scan.body_box, crop, plan.image_size),
+    )
 
 
 def detail_slab(

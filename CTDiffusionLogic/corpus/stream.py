@@ -38,7 +38,7 @@ class SlabStream:
         slices: K.
         patch: Pixels per side of a detail patch.
         seed: Of everything drawn here.
-        label_dropout: Share of slabs whose class and body position are hidden, each.
+        label_dropout: Share of slabs whose class, body position and body box are hidden, each.
         split: "train" or "held-out".
     """
 
@@ -73,8 +73,8 @@ class SlabStream:
         rng = np.random.default_rng([self.seed, _STAGE_NUMBER[self.stage], self._split_number, number])
         chosen = rng.choice(len(self.scans), size=self.batch_size, p=self.chance)
         slabs = [self._slab(self.scans[i], rng) for i in chosen]
-        hidden = rng.random((2, len(slabs))) < self.label_dropout
-        return _collate(slabs, hide_body=hidden[0], hide_label=hidden[1])
+        hidden = rng.random((3, len(slabs))) < self.label_dropout
+        return _collate(slabs, hide_body=hidden[0], hide_label=hidden[1], hide_box=hidden[2])
 
     def batches(
         self, numbers: Iterator[int], *, threads: int = 1, ahead: int = 4
@@ -100,12 +100,15 @@ class SlabStream:
         return detail_slab(hu, scan, self.plan, rng, slices=self.slices, patch=self.patch)
 
 
-def _collate(slabs: list[Slab], *, hide_body: NDArray[np.bool_], hide_label: NDArray[np.bool_]) -> tuple:
+def _collate(
+    slabs: list[Slab], *, hide_body: NDArray[np.bool_], hide_label: NDArray[np.bool_], hide_box: NDArray[np.bool_]
+) -> tuple[Tensor, SlabConditions]:
     def column(values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32)
 
     x0 = torch.from_numpy(np.stack([s.x0 for s in slabs]))
     has_coarse = slabs[0].coarse is not None
+    boxes = [s.body_box for s in slabs if s.body_box is not None]
     conditions = SlabConditions(
         known=torch.from_numpy(np.stack([s.known for s in slabs])),
         mask=torch.from_numpy(np.stack([s.mask for s in slabs])),
@@ -113,6 +116,7 @@ def _collate(slabs: list[Slab], *, hide_body: NDArray[np.bool_], hide_label: NDA
         body_mm=torch.where(torch.from_numpy(hide_body), torch.nan, column([s.body_mm for s in slabs])),
         pixel_mm=column([s.pixel_mm for s in slabs]),
         label=torch.tensor([0 if h else s.label for s, h in zip(slabs, hide_label, strict=True)]),
+        body_box=torch.tensor(boxes).masked_fill(torch.from_numpy(hide_box)[:, None], torch.nan) if boxes else None,
         coarse=torch.from_numpy(np.stack([s.coarse for s in slabs if s.coarse is not None])) if has_coarse else None,
         coarse_noise=column([s.coarse_noise for s in slabs]) if has_coarse else None,
     )

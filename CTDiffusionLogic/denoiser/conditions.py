@@ -20,6 +20,9 @@ class SlabConditions:
         body_mm: (B,) anatomical body position of the slab's centre in mm; NaN where unknown.
         pixel_mm: (B,) in-plane pixel size of this grid in mm.
         label: (B,) int64 class; 0 is "none".
+        body_box: (B, 4) edges of the body (front, back, right, left) as parts of the image's side from its upper
+            left corner, over the whole volume; NaN where unknown. The anatomy stage only: size and place of the
+            patient, so that the network need not guess them.
         coarse: (B, K, H, W) the upsampled anatomy; the detail stage only.
         coarse_noise: (B,) standard deviation of the noise that corrupts ``coarse``; detail stage only.
     """
@@ -30,6 +33,7 @@ class SlabConditions:
     body_mm: Tensor
     pixel_mm: Tensor
     label: Tensor
+    body_box: Tensor | None = None
     coarse: Tensor | None = None
     coarse_noise: Tensor | None = None
 

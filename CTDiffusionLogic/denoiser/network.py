@@ -98,7 +98,7 @@ class SlabDenoiser(nn.Module):
         )
         nn.init.zeros_(self.unet.conv_out.weight)
         width = 4 * config.channels[0]
-        features = 2 * len(BODY_WAVELENGTHS_MM) + 1 + 1 + 3 * k - 1 + 1
+        features = 2 * len(BODY_WAVELENGTHS_MM) + 1 + 1 + 3 * k - 1 + (5 if config.stage == "anatomy" else 1)
         self.embed_conditions = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
         self.embed_label = nn.Embedding(config.labels + 1, width)
         nn.init.zeros_(self.embed_label.weight)
@@ -143,7 +143,6 @@ class SlabDenoiser(nn.Module):
         phase = 2 * math.pi * body / wavelengths
         flag = known[:, None].float()
         gaps = conditions.offsets_mm.diff(dim=1).clamp(min=0.1)
-        noise = torch.zeros_like(body) if conditions.coarse_noise is None else conditions.coarse_noise[:, None]
         parts = [
             torch.cat([phase.sin(), phase.cos()], dim=1) * flag,
             flag,
@@ -151,9 +150,22 @@ class SlabDenoiser(nn.Module):
             conditions.offsets_mm / 50.0,
             gaps.log2() / 3.0,
             conditions.mask,
-            10.0 * noise,
         ]
+        if self.config.stage == "anatomy":
+            parts.append(_box_features(conditions))
+        else:
+            noise = torch.zeros_like(body) if conditions.coarse_noise is None else conditions.coarse_noise[:, None]
+            parts.append(10.0 * noise)
         return torch.cat(parts, dim=1)
+
+
+def _box_features(conditions: SlabConditions) -> Tensor:
+    """The body's edges around 0, and whether they are known: (B, 5)."""
+    if conditions.body_box is None:
+        return torch.zeros(len(conditions), 5, device=conditions.mask.device)
+    known = torch.isfinite(conditions.body_box).all(dim=1, keepdim=True)
+    edges = torch.where(known, 4.0 * (conditions.body_box - 0.5), 0.0)
+    return torch.cat([edges, known.float()], dim=1)
 
 
 def _coordinates(batch: int, height: int, width: int, *, like: Tensor) -> Tensor:

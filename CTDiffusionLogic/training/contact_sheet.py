@@ -46,6 +46,7 @@ def sample_sheet(
         body_mm=torch.tensor([low + place * (high - low) for place in PLACES]),
         pixel_mm=torch.full((slabs,), plan.fov_mm / plan.anatomy_size),
         label=torch.zeros(slabs, dtype=torch.int64),
+        body_box=torch.tensor(np.median([s.body_box for s in plan.train], axis=0)).float().expand(slabs, -1),
     ).to(device)
     noise = torch.randn(nothing.shape, generator=generator).to(device)
     coarse = _sample(anatomy, noise, conditions, ANATOMY_STEPS)

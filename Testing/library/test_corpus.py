@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from CTDiffusionLogic.corpus.augment import draw_crop, jitter_hu
+from CTDiffusionLogic.corpus.augment import crop_box, draw_crop, jitter_hu
 from CTDiffusionLogic.corpus.body_position import fit_body_position, scan_position_mm
 from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.prepare import PrepareOptions, coarse_slices, prepare
@@ -75,6 +75,9 @@ def test_grid_keeps_hu_and_true_size():
     assert inside.any(axis=1).sum() * grid.pixel_mm == pytest.approx(80, abs=4)
     assert inside.any(axis=0).sum() * grid.pixel_mm == pytest.approx(160, abs=4)
     assert grid.hu[0, 64, 64] == 60
+    front, back, right, left = grid.body_box  # the body's edges are where its voxels are
+    assert (back - front) * 256 == pytest.approx(80, abs=12) and (left - right) * 256 == pytest.approx(160, abs=12)
+    assert (front + back) / 2 == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_small_field_of_view_keeps_its_own_size():
@@ -153,7 +156,8 @@ def test_conditions_are_physical(prepared):
     assert float(told.body_mm.min()) > low - 40 and float(told.body_mm.max()) < high + 40
     assert set(told.mask.unique().tolist()) == {0.0, 1.0}
     hidden = SlabStream(corpus.plan, corpus.cache, stage="anatomy", batch=8, slices=8, label_dropout=1.0).batch(0)[1]
-    assert torch.isnan(hidden.body_mm).all()
+    assert torch.isnan(hidden.body_mm).all() and torch.isnan(hidden.body_box).all()
+    assert told.body_box.shape == (48, 4) and float((told.body_box[:, 1] - told.body_box[:, 0]).min()) > 0.2
 
 
 def test_corrupted_known_slices_stay_near_the_truth(prepared):
@@ -189,6 +193,21 @@ def test_crops_beyond_the_image_are_air_and_tell_their_pixel_size():
         assert covered > 0.5 and set(np.unique(block)) <= {-1024, 50}
         zoom = math.sqrt(crop.height * crop.width) / 64
         assert crop.pixel_factor in (1.0, pytest.approx(zoom, rel=0.02))
+
+
+def test_the_body_box_follows_the_crop():
+    hu = np.full((1, 100, 100), -1024, dtype=np.int16)
+    hu[:, 30:70, 20:90] = 50
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        crop = draw_crop(100, rng)
+        block = crop.cut(hu, np.array([0]))[0] == 50
+        rows, columns = np.flatnonzero(block.any(axis=1)), np.flatnonzero(block.any(axis=0))
+        top, bottom, left, right = crop_box((0.3, 0.7, 0.2, 0.9), crop, 100)
+        assert max(top, 0) * crop.height == pytest.approx(rows[0], abs=1e-6)
+        assert min(bottom, 1) * crop.height == pytest.approx(rows[-1] + 1, abs=1e-6)
+        assert max(left, 0) * crop.width == pytest.approx(columns[0], abs=1e-6)
+        assert min(right, 1) * crop.width == pytest.approx(columns[-1] + 1, abs=1e-6)
 
 
 def test_jitter_is_small_and_keeps_air():

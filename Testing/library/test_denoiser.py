@@ -18,6 +18,7 @@ def conditions(batch, *, size=SIZE, detail=False, mask=None, **changes):
         "body_mm": torch.full((batch,), 300.0),
         "pixel_mm": torch.full((batch,), 7.0),
         "label": torch.zeros(batch, dtype=torch.int64),
+        "body_box": None if detail else torch.tensor([0.2, 0.8, 0.1, 0.9]).expand(batch, 4),
         "coarse": torch.zeros(batch, K, size, size) if detail else None,
         "coarse_noise": torch.zeros(batch) if detail else None,
     }
@@ -51,6 +52,8 @@ def test_known_slices_come_back_as_given(stage):
     [
         ("anatomy", {"body_mm": torch.full((1,), 500.0)}),
         ("anatomy", {"body_mm": torch.full((1,), torch.nan)}),
+        ("anatomy", {"body_box": torch.tensor([[0.3, 0.7, 0.3, 0.8]])}),
+        ("anatomy", {"body_box": torch.full((1, 4), torch.nan)}),
         ("anatomy", {"pixel_mm": torch.full((1,), 5.0)}),
         ("anatomy", {"offsets_mm": (torch.arange(K) - 3.5)[None] * 20.0}),
         ("anatomy", {"label": torch.ones(1, dtype=torch.int64)}),

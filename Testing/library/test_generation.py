@@ -13,7 +13,7 @@ from CTDiffusionLogic.bundle import load_model, save_model
 from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
 from CTDiffusionLogic.errors import Cancelled, CTDiffusionError, InputError, ModelFileError, ResourceError, UsageError
 from CTDiffusionLogic.generation import GenerationModel, GenerationRequest, generate
-from CTDiffusionLogic.generation_request import choose_body_mm
+from CTDiffusionLogic.generation_request import choose_body_box, choose_body_mm
 from CTDiffusionLogic.geometry import Geometry
 from CTDiffusionLogic.volume import CTVolume
 
@@ -402,6 +402,21 @@ def test_the_body_position_lies_where_the_model_knows_most():
     assert choose_body_mm(plan, 400.0, 1) == 200.0
     assert choose_body_mm(plan, 900.0, 1) == 200.0
     assert 50 <= choose_body_mm({"body_mm_range": [0.0, 400.0]}, 100.0, 0) <= 350
+
+
+def test_the_body_is_as_large_as_that_of_a_patient_seen_there():
+    pelvis, chest = [0.0, 200.0, -100.0, 110.0, -160.0, 150.0], [250.0, 500.0, -120.0, 120.0, -220.0, 220.0]
+    plan = {"body_boxes_mm": [pelvis, chest]}
+    box = choose_body_box(plan, 400.0, 150.0, 3, side_mm=448.0, known=False)
+    width_mm = (box[3] - box[2]) * 448.0
+    assert 0.96 * 440 <= width_mm <= 1.04 * 440
+    assert box == choose_body_box(plan, 400.0, 150.0, 3, side_mm=448.0, known=False)
+    assert len({choose_body_box(plan, 220.0, 400.0, seed, side_mm=448.0, known=False) for seed in range(20)}) == 20
+    widths = [np.ptp(choose_body_box(plan, 230.0, 440.0, seed, side_mm=448.0, known=False)[2:]) for seed in range(20)]
+    assert min(widths) < 0.75 < 0.9 < max(widths), "both patients where both have been seen"
+    for nothing in ({"body_boxes_mm": []}, {}):
+        assert np.isnan(choose_body_box(nothing, 400.0, 150.0, 3, side_mm=448.0, known=False)).all()
+    assert np.isnan(choose_body_box(plan, 400.0, 150.0, 3, side_mm=448.0, known=True)).all()
 
 
 def test_the_user_is_told_what_lies_beyond_the_model(model):
