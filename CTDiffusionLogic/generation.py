@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -326,9 +327,10 @@ def _metadata(model: GenerationModel, request: GenerationRequest, settings: Sett
         "sampler": settings.sampler,
         "steps": str(settings.steps),
         "detail_steps": str(settings.detail_steps),
-        "body_mm": f"{settings.body_mm:.1f}",
         "version": __version__,
     }
+    if math.isfinite(settings.body_mm):
+        facts["body_mm"] = f"{settings.body_mm:.1f}"
     if settings.label_name:
         facts["label"] = settings.label_name
     if settings.known:

@@ -31,7 +31,8 @@ class GenerationRequest:
         steps: Steps of the anatomy stage; default: the model's.
         detail_steps: Steps of the detail stage; default: the model's, or ``steps`` with "ddpm".
         sampler: A name in :data:`~CTDiffusionLogic.sampling.SAMPLERS`; default: the model's.
-        body_mm: Anatomical body position of the volume's middle; default: see :func:`choose_body_mm`.
+        body_mm: Anatomical body position of the volume's middle; default: see :func:`choose_body_mm`, or unknown
+            where slices are given, which show it.
         label: Name of a class the model was trained with; default: none.
         like: A volume whose matrix, spacing, origin and direction the result gets.
         known: Slices that are given, by slice number: HU on the model's grid (image size x image size, rows
@@ -111,7 +112,7 @@ def resolve(request: GenerationRequest, card: Mapping[str, Any], *, slices: int,
     pixel_mm = float(request.pixel_mm or plan["fov_mm"] / size)
     if not 0 < pixel_mm < math.inf:
         raise UsageError(f"The pixel size must be positive in mm, got {pixel_mm}.")
-    body_mm = choose_body_mm(plan, (slices - 1) * spacing_mm, request.seed)
+    body_mm = choose_body_mm(plan, (slices - 1) * spacing_mm, request.seed) if not request.known else math.nan
     if request.body_mm is not None:
         body_mm = float(request.body_mm)
         if not math.isfinite(body_mm):
@@ -186,7 +187,7 @@ def choose_body_box(
         return (math.nan,) * 4
     low, high = body_mm - extent_mm / 2, body_mm + extent_mm / 2
     shared = np.minimum(boxes[:, 1], high) - np.maximum(boxes[:, 0], low)
-    fitting = boxes[shared >= 0.7 * shared.max()]
+    fitting = boxes[shared >= shared.max() - 0.3 * abs(shared.max())]  # negative: none reaches that far
     random = np.random.default_rng([seed % 2**64, 0xB0C5])
     front, back, right, left = random.choice(fitting)[2:] * random.uniform(0.96, 1.04) / side_mm + 0.5
     return float(front), float(back), float(right), float(left)

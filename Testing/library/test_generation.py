@@ -227,6 +227,19 @@ def test_known_slices_reach_both_denoisers_in_their_own_space(model):
         assert ((c.body_mm - 300.0).abs() <= 38.0 - 14.0 + 1e-3).all()
 
 
+def test_given_slices_show_where_they_lie(model):
+    told = []
+    watched = replaced(model, anatomy=Wrapped(model.anatomy, lambda x, t, c: told.append(c)))
+    known = {0: real_slice(0)}
+    volume = generate(watched, GenerationRequest(slices=12, known=known))
+    assert "body_mm" not in volume.metadata
+    assert all(torch.isnan(c.body_mm).all() for c in told)
+    told.clear()
+    assert generate(watched, GenerationRequest(slices=12, known=known, body_mm=310.0)).metadata["body_mm"] == "310.0"
+    assert told
+    assert all(torch.isfinite(c.body_mm).all() for c in told)
+
+
 def test_the_body_position_rises_towards_the_head(model):
     told = []
     watched = replaced(model, detail=Wrapped(model.detail, lambda x, t, c: told.append(c)))
@@ -417,6 +430,15 @@ def test_the_body_is_as_large_as_that_of_a_patient_seen_there():
     for nothing in ({"body_boxes_mm": []}, {}):
         assert np.isnan(choose_body_box(nothing, 400.0, 150.0, 3, side_mm=448.0, known=False)).all()
     assert np.isnan(choose_body_box(plan, 400.0, 150.0, 3, side_mm=448.0, known=True)).all()
+
+
+@pytest.mark.parametrize("body_mm", [-3000.0, 0.0, 300.0, 3000.0])
+@pytest.mark.parametrize("extent_mm", [0.0, 200.0, 2000.0])
+def test_the_body_box_is_a_patients_wherever_the_volume_lies(body_mm, extent_mm):
+    rows = [[0.0, 300.0, -100.0, 100.0, -150.0, 150.0], [200.0, 600.0, -120.0, 110.0, -200.0, 190.0]]
+    found = choose_body_box({"body_boxes_mm": rows}, body_mm, extent_mm, 3, side_mm=400.0, known=False)
+    edges = (np.array(found) - 0.5) * 400.0
+    assert any(np.allclose(edges / row[2:], edges[0] / row[2]) and 0.96 <= edges[0] / row[2] <= 1.04 for row in rows)
 
 
 def test_the_user_is_told_what_lies_beyond_the_model(model):
