@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 #: Exit codes of a crash (illegal instruction, bus error, access violation), Windows' as subprocess gives them.
 CRASHES = (-4, -6, -7, -8, -10, -11, 0xC0000005, 0xC000001D, 0xC0000409)
 KILLED = (-9, -15, 137, 143)
-#: The command's options in its advice, and what they are called here.
-_IN_THE_PANEL = {"--device cpu": _("the CPU as the device"), "--device auto": _("the automatic device")}
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def endingOf(
     if isinstance(last, Failed):
         kind: Literal["cancelled", "failed"] = "cancelled" if last.code == "cancelled" else "failed"
         remedy = last.remedy
-        for option, words in _IN_THE_PANEL.items():
+        for option, words in _optionsInThePanel().items():
             remedy = remedy.replace(option, words)
         return JobEnding(kind, last.message, remedy, last.code)
     if startError is not None:
@@ -114,3 +112,8 @@ def _diedWithoutAWord(exitCode: int | None, output: Sequence[str]) -> JobEnding:
         _("See the log. If a package is missing, install it; if PyTorch does not load, install it again."),
         "no-word",
     )
+
+
+def _optionsInThePanel() -> dict[str, str]:
+    """The command's options in its advice, and what they are called here."""
+    return {"--device cpu": _("the CPU as the device"), "--device auto": _("the automatic device")}
