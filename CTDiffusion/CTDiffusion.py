@@ -68,12 +68,21 @@ class CTDiffusionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.setup(self)
         widget = slicer.util.loadUI(self.resourcePath("UI/CTDiffusion.ui"))
         self.layout.addWidget(widget)
+        self.firstSection = self.layout.count() - 1  # below the developer's buttons, where there are any
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = CTDiffusionLogic()
-        self.sections = Sections(slicer.util.childWidgetVariables(widget), self.logic)
+        self.sections = Sections(slicer.util.childWidgetVariables(widget), self.logic, self.loadSection)
+        self.layout.addStretch(1)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.exit)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.enter()
+
+    def loadSection(self, name: str, *, onTop: bool = False) -> Any:
+        """Add the section of ``Resources/UI/<name>.ui`` below the others, or above; return its widgets by name."""
+        section = slicer.util.loadUI(self.resourcePath(f"UI/{name}.ui"))
+        self.layout.insertWidget(self.firstSection if onTop else self.layout.count(), section)
+        section.setMRMLScene(slicer.mrmlScene)
+        return slicer.util.childWidgetVariables(section)
 
     def enter(self) -> None:
         """The user opens the module."""

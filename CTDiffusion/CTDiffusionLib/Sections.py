@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import slicer.util
@@ -14,14 +15,15 @@ from .GeneratePanel import GeneratePanel
 
 
 class Sections:
-    """Generate and Compare, on the widgets of CTDiffusion.ui.
+    """Generate and Compare, on the widgets of CTDiffusion.ui; the other sections have .ui files of their own.
 
     :param ui: the widgets by name (slicer.util.childWidgetVariables).
     :param logic: CTDiffusion.CTDiffusionLogic.
+    :param loadSection: adds the section of a .ui file (name, onTop=False) to the panel; returns its widgets by name.
     """
 
-    def __init__(self, ui: Any, logic: Any) -> None:
-        self._logic = logic
+    def __init__(self, ui: Any, logic: Any, loadSection: Callable[..., Any]) -> None:
+        self._logic, self._loadSection = logic, loadSection
         self.devices = DeviceFinder(logic.generation.worker)
         # Each with its own widgets: connectGui refuses those of parameters that are another panel's.
         own = slicer.util.childWidgetVariables
