@@ -1,8 +1,9 @@
 """The slab denoiser: diffusers' 2D U-Net over a few slices as channels, behind a pixel-unshuffle.
 
-One network class serves both stages. The anatomy stage sees whole slices on a coarse grid and gets
-the pixel coordinates as two further channels; the detail stage gets the upsampled anatomy as K
-further channels and is fully convolutional, so that it learns from patches and runs on any matrix.
+One network class serves both stages. The anatomy stage sees whole slices on a coarse grid and gets pixel
+coordinates as further channels, of the image and relative to the edges of the body; the detail stage gets
+the upsampled anatomy as K further channels and is fully convolutional, so that it learns from patches and
+runs on any matrix.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class SlabDenoiser(nn.Module):
         self.config = config
         k, fold = config.slices, config.unshuffle**2
         images = k * (2 if config.stage == "detail" else 1)
-        coordinates = 2 if config.stage == "anatomy" else 0
+        coordinates = 4 if config.stage == "anatomy" else 0
         depth = len(config.channels)
         last = "AttnDownBlock2D" if config.attention else "DownBlock2D"
         first = "AttnUpBlock2D" if config.attention else "UpBlock2D"
@@ -126,7 +127,7 @@ class SlabDenoiser(nn.Module):
         height, width = pixels.shape[-2:]
         channels = [pixels, mask.expand(-1, -1, height, width)]
         if config.stage == "anatomy":
-            channels.append(_coordinates(len(x_t), height, width, like=pixels))
+            channels.append(_coordinates(conditions, height, width, like=pixels))
         inputs = torch.cat(channels, dim=1).contiguous(memory_format=torch.channels_last)
         embedding = self.embed_conditions(self._features(conditions).to(x_t.dtype))
         embedding = embedding + self.embed_label(conditions.label)
@@ -168,9 +169,29 @@ def _box_features(conditions: SlabConditions) -> Tensor:
     return torch.cat([edges, known.float()], dim=1)
 
 
-def _coordinates(batch: int, height: int, width: int, *, like: Tensor) -> Tensor:
-    """Row and column in [-1, 1] as two channels: (batch, 2, height, width)."""
-    rows = torch.linspace(-1, 1, height, device=like.device, dtype=like.dtype)
-    columns = torch.linspace(-1, 1, width, device=like.device, dtype=like.dtype)
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-    return grid.expand(batch, -1, -1, -1)
+def _coordinates(conditions: SlabConditions, height: int, width: int, *, like: Tensor) -> Tensor:
+    """Row and column in [-1, 1] of the image, then of the body (0 where its edges are unknown): (B, 4, H, W).
+
+    Where a pixel lies within the body says more about its tissue than where it lies in the image: patients
+    differ in size and place.
+    """
+    batch = len(conditions)
+    rows, columns = (
+        (torch.arange(n, device=like.device, dtype=like.dtype) + 0.5).mul(1 / n).expand(batch, -1)
+        for n in (height, width)
+    )
+    axes = [2 * rows - 1, 2 * columns - 1]
+    if conditions.body_box is None:
+        axes += [torch.zeros_like(rows), torch.zeros_like(columns)]
+    else:
+        known = torch.isfinite(conditions.body_box).all(dim=1, keepdim=True)
+        edges = torch.where(known, conditions.body_box, 0.0).to(like.dtype)
+        for axis, low in ((rows, 0), (columns, 2)):
+            extent = (edges[:, low + 1] - edges[:, low]).clamp(min=0.05)[:, None]
+            relative = 2 * (axis - edges[:, low, None]) / extent - 1
+            axes.append(torch.where(known, relative, 0.0).clamp(-3, 3))
+    planes = [
+        axis[:, :, None].expand(-1, -1, width) if i % 2 == 0 else axis[:, None].expand(-1, height, -1)
+        for i, axis in enumerate(axes)
+    ]
+    return torch.stack(planes, dim=1)
