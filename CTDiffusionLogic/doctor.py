@@ -7,7 +7,7 @@ installation can crash the process that imports it.
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import json
 import os
 import platform
@@ -16,38 +16,26 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import CTDiffusionLogic
 from CTDiffusionLogic.bundle import read_header
 from CTDiffusionLogic.device import TINY_RESULT, TINY_TOLERANCE, format_bytes, memory
 from CTDiffusionLogic.errors import ModelFileError
 from CTDiffusionLogic.models import bundled_models
+from CTDiffusionLogic.requirements import CORE, TRAINING, Requirement, installed_version, is_enough
 
-#: Package to install -> (module to import, what it is for).
-REQUIRED = {
-    "numpy": ("numpy", "arrays"),
-    "scipy": ("scipy", "resampling"),
-    "SimpleITK": ("SimpleITK", "image files"),
-    "pydicom": ("pydicom", "DICOM"),
-    "torch": ("torch", "computing"),
-    "diffusers": ("diffusers", "network and samplers"),
-    "safetensors": ("safetensors", "model files"),
-}
-OPTIONAL = {
-    "accelerate": "training",
-    "matplotlib": "pictures while training",
-    "monai": "evaluation",
-    "slicer-core": "the demo's scene",
-}
+#: Packages that only a part of the commands needs; any version.
+OTHERS = {"monai": "evaluation", "slicer-core": "the demo's scene"}
 #: What a generation of 256 x 256 pixels needs at least.
 ENOUGH_MEMORY = 3 * 2**30
 ENOUGH_DISK = 2**30
 PROBE_TIMEOUT_S = 300
 
 Status = Literal["ok", "note", "problem"]
+Cause = Literal["", "missing", "outdated", "broken"]
 
 
 @dataclass(frozen=True)
@@ -59,16 +47,22 @@ class Check:
         status: "ok"; "note", worth knowing; "problem", CTDiffusion cannot work like this.
         text: What was found.
         remedy: What to do about it; empty when ok.
+        cause: Of what is wrong with a package, for programs; "broken" also where computing fails.
     """
 
     name: str
     status: Status
     text: str
     remedy: str = ""
+    cause: Cause = ""
 
 
-def examine() -> Iterator[Check]:
-    """Yield one check after the other, quick ones first; never raises because of what it finds."""
+def examine(*, generate: bool = False) -> Iterator[Check]:
+    """Yield one check after the other, quick ones first; never raises because of what it finds.
+
+    Args:
+        generate: Whether one tiny slice is generated, too.
+    """
     yield Check("ctdiffusion", "ok", f"{CTDiffusionLogic.__version__} in {Path(CTDiffusionLogic.__file__).parent}")
     yield _check_python()
     yield Check("system", "ok", f"{platform.system()} {platform.release()}, {platform.machine()}")
@@ -76,7 +70,7 @@ def examine() -> Iterator[Check]:
     yield from _check_disk()
     yield from _check_packages()
     yield from _check_models()
-    yield from _check_computing()
+    yield from _check_computing(generate=generate)
 
 
 def _check_python() -> Check:
@@ -105,18 +99,27 @@ def _check_disk() -> Iterator[Check]:
 
 
 def _check_packages() -> Iterator[Check]:
-    for package, (_, purpose) in REQUIRED.items():
-        version = _version(package)
-        if version is None:
-            where = " (in 3D Slicer: the PyTorch extension)" if package == "torch" else ""
-            remedy = f"Install it with: python -m pip install {package}{where}."
-            yield Check(package, "problem", f"not installed; needed for {purpose}", remedy)
-        else:
-            yield Check(package, "ok", version)
-    for package, purpose in OPTIONAL.items():
-        version = _version(package)
-        text = version or f"not installed; only needed for {purpose}"
-        yield Check(package, "ok" if version else "note", text)
+    for requirement in CORE:
+        yield _check_package(requirement, "problem")
+    for requirement in TRAINING:
+        yield _check_package(requirement, "note")
+    for package, purpose in OTHERS.items():
+        version = installed_version(package)
+        yield Check(package, "ok" if version else "note", version or f"not installed; only needed for {purpose}")
+
+
+def _check_package(requirement: Requirement, otherwise: Status) -> Check:
+    name, version = requirement.name, installed_version(requirement.name)
+    if version is not None and is_enough(version, requirement.minimum):
+        return Check(name, "ok", version)
+    where = " (in 3D Slicer: the PyTorch extension)" if name == "torch" else ""
+    if version is None:
+        only = "only " if otherwise == "note" else ""
+        remedy = f"Install it with: python -m pip install {name}{where}."
+        return Check(name, otherwise, f"not installed; {only}needed for {requirement.purpose}", remedy, "missing")
+    remedy = f'Update it with: python -m pip install "{requirement}"{where}.'
+    text = f"{version} is too old; needed for {requirement.purpose}: at least {requirement.minimum}"
+    return Check(name, otherwise, text, remedy, "outdated")
 
 
 def _check_models() -> Iterator[Check]:
@@ -134,10 +137,9 @@ def _check_models() -> Iterator[Check]:
             yield Check(f"model {name}", "ok", f"sha256 {header.sha256[:12]}, {format_bytes(path.stat().st_size)}")
 
 
-def _check_computing() -> Iterator[Check]:
+def _check_computing(*, generate: bool = False) -> Iterator[Check]:
     """What the probe process says of libraries, devices and models; or why it says nothing."""
-    missing = [package for package in REQUIRED if _version(package) is None]
-    if "torch" in missing:
+    if installed_version("torch") is None:
         yield Check("computing", "problem", "not possible without torch", "Install torch first (see above).")
         return
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -145,7 +147,7 @@ def _check_computing() -> Iterator[Check]:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "CTDiffusionLogic.doctor"],
+            [sys.executable, "-m", "CTDiffusionLogic.doctor", *(["--generate"] if generate else [])],
             env=environment,
             capture_output=True,
             text=True,
@@ -153,27 +155,20 @@ def _check_computing() -> Iterator[Check]:
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield Check("computing", "problem", f"the test process did not end well: {error}", _REINSTALL)
+        yield Check("computing", "problem", f"the test process did not end well: {error}", _REINSTALL, "broken")
         return
     found = [Check(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith('{"name"')]
     yield from found
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         text = f"the test process ended with code {done.returncode}: {last}"
-        yield Check("computing", "problem", text, _REINSTALL)
+        yield Check("computing", "problem", text, _REINSTALL, "broken")
 
 
 _REINSTALL = "Reinstall PyTorch: python -m pip install --force-reinstall --no-cache-dir torch."
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _probe() -> Iterator[Check]:
+def _probe(*, generate: bool = False) -> Iterator[Check]:
     """What must be imported and computed to be known; runs in the probe process."""
     yield from _probe_imports()
     from CTDiffusionLogic.device import import_torch
@@ -194,20 +189,21 @@ def _probe() -> Iterator[Check]:
         yield Check("GPU", "note", f"none (PyTorch is {why}); the CPU is used")
     for name, path in bundled_models().items():
         yield _probe_model(name, path)
+    if generate:
+        yield _probe_generation()
 
 
 def _probe_imports() -> Iterator[Check]:
-    import importlib
-
-    for package, (module, _) in REQUIRED.items():
-        if _version(package) is None:
+    for requirement in CORE:
+        if installed_version(requirement.name) is None:
             continue  # said already
         try:
-            importlib.import_module(module)
+            importlib.import_module(requirement.module)
         except Exception as error:
             cause = f"{type(error).__name__}: {error}".splitlines()[0]
-            remedy = f"Reinstall it: python -m pip install --force-reinstall {package}."
-            yield Check(package, "problem", f"installed but does not import ({cause})", remedy)
+            remedy = f"Reinstall it: python -m pip install --force-reinstall {requirement.name}."
+            text = f"installed but does not import ({cause})"
+            yield Check(requirement.name, "problem", text, remedy, "broken")
 
 
 def _probe_device(name: str) -> Check:
@@ -218,8 +214,10 @@ def _probe_device(name: str) -> Check:
         text = f"{describe_device(name)}: computes {result:.3f}, expected {TINY_RESULT}"
     except Exception as error:
         remedy = "Update the driver or PyTorch; until then use --device cpu." if name != "cpu" else _REINSTALL
-        status: Status = "problem" if name == "cpu" else "note"
-        return Check(f"device {name}", status, f"does not compute ({str(error).splitlines()[0]})", remedy)
+        text = f"does not compute ({str(error).splitlines()[0]})"
+        if name == "cpu":
+            return Check(f"device {name}", "problem", text, remedy, "broken")
+        return Check(f"device {name}", "note", text, remedy)
     if not abs(result - TINY_RESULT) <= TINY_TOLERANCE:
         return Check(f"device {name}", "problem", text, "Do not use this device; check it and its driver.")
     return Check(f"device {name}", "ok", text)
@@ -235,10 +233,16 @@ def _probe_model(name: str, path: Path) -> Check:
     return Check(f"model {name} loads", "ok", "yes")
 
 
-def _as_dict(check: Check) -> dict[str, Any]:
-    return {"name": check.name, "status": check.status, "text": check.text, "remedy": check.remedy}
+def _probe_generation() -> Check:
+    from CTDiffusionLogic.self_test import generate_one_slice
+
+    try:
+        return Check("generation", "ok", generate_one_slice())
+    except Exception as error:
+        text = f"a tiny slice could not be generated ({type(error).__name__}: {error})".splitlines()[0]
+        return Check("generation", "problem", text, "Install CTDiffusion again; if that does not help, report this.")
 
 
 if __name__ == "__main__":
-    for check in _probe():
-        print(json.dumps(_as_dict(check)), flush=True)
+    for check in _probe(generate="--generate" in sys.argv[1:]):
+        print(json.dumps(asdict(check)), flush=True)

@@ -16,7 +16,8 @@ _MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The doctor needs none."""
+    """Add the doctor's options."""
+    parser.add_argument("--generate", action="store_true", help="also generate one tiny slice")
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
     console.emit(Started(args.command, __version__))
     checks = []
-    for check in doctor.examine():
+    for check in doctor.examine(generate=args.generate):
         checks.append(check)
         if args.events == "json":
             console.emit(Metric("check", asdict(check)))

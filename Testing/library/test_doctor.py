@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from CTDiffusionLogic import __version__, doctor
 from CTDiffusionLogic.cli.events import Failed, Finished, Metric, Started, parse_line
 from CTDiffusionLogic.cli.main import main
 from CTDiffusionLogic.doctor import Check
+from CTDiffusionLogic.requirements import CORE, TRAINING, constraints, is_enough
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_this_machine_is_sound(capfd):
-    assert main(["doctor", "--events", "json"]) == 0
+    assert main(["doctor", "--generate", "--events", "json"]) == 0
     events = [parse_line(line) for line in capfd.readouterr().out.splitlines()]
     assert isinstance(events[0], Started)
     assert isinstance(events[-1], Finished)
@@ -29,6 +31,8 @@ def test_this_machine_is_sound(capfd):
     assert "computes 152.835, expected 152.835" in checks["device cpu"]["text"]
     for name in ("python", "memory", "disk (temporary files)", "numpy", "SimpleITK", "pydicom", "diffusers", "monai"):
         assert name in checks
+    assert checks["generation"]["status"] == "ok"
+    assert checks["generation"]["text"].startswith("one slice of ")
     assert events[-1].details["checks"] == list(checks.values())
 
 
@@ -42,9 +46,9 @@ def run_without_packages(*words: str) -> subprocess.CompletedProcess[str]:
 def test_without_any_package_it_says_what_to_install():
     done = run_without_packages("doctor")
     assert done.returncode == 1
-    for package in doctor.REQUIRED:
-        assert f"PROBLEM  {package}: not installed" in done.stdout
-        assert f"python -m pip install {package}" in done.stdout
+    for requirement in CORE:
+        assert f"PROBLEM  {requirement.name}: not installed" in done.stdout
+        assert f"python -m pip install {requirement.name}" in done.stdout
     assert "PyTorch extension" in done.stdout
     assert len(done.stderr.splitlines()) == 1
     assert "cannot work here" in done.stderr
@@ -84,11 +88,65 @@ def test_a_torch_that_crashes_the_process(tmp_path, monkeypatch):
     assert "ended with code -6" in checks["computing"].text
 
 
+def test_a_generation_that_fails(monkeypatch):
+    def fail():
+        raise RuntimeError("the slice is empty")
+
+    monkeypatch.setattr("CTDiffusionLogic.self_test.generate_one_slice", fail)
+    check = doctor._probe_generation()
+    assert (check.name, check.status) == ("generation", "problem")
+    assert "RuntimeError: the slice is empty" in check.text
+
+
+def test_a_package_that_is_too_old(monkeypatch):
+    monkeypatch.setattr(doctor, "installed_version", lambda name: "0.9.1" if name == "diffusers" else "99")
+    checks = {check.name: check for check in doctor._check_packages()}
+    assert checks["diffusers"].status == "problem"
+    assert checks["diffusers"].cause == "outdated"
+    assert checks["diffusers"].text.startswith("0.9.1 is too old")
+    assert 'pip install "diffusers>=0.36"' in checks["diffusers"].remedy
+    assert checks["torch"] == Check("torch", "ok", "99")
+
+
+@pytest.mark.parametrize(
+    ("version", "minimum", "expected"),
+    [
+        ("2.13.0+cpu", "2.6", True),
+        ("2.5.1", "2.6", False),
+        ("3.0", "3", True),
+        ("3", "3.0.0", True),
+        ("0.36.0.dev0", "0.36", True),
+        ("0.4.10", "0.4.5", True),
+        ("unknown", "0.1", False),
+    ],
+)
+def test_versions_are_compared_by_their_numbers(version, minimum, expected):
+    assert is_enough(version, minimum) is expected
+
+
+def test_pip_is_told_the_same_requirements():
+    """pyproject.toml, which pip reads, and requirements.py, which 3D Slicer has."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert sorted(project["dependencies"]) == sorted(map(str, CORE))
+    assert sorted(project["optional-dependencies"]["train"]) == sorted(map(str, TRAINING))
+
+
+def test_constraints_name_what_is_installed():
+    from importlib.metadata import version
+
+    lines = constraints()
+    assert f"torch=={version('torch')}" in lines
+    assert f"numpy=={version('numpy')}" in lines
+    command = [sys.executable, "-m", "CTDiffusionLogic.requirements"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.stdout.splitlines() == lines
+
+
 def test_a_broken_bundled_model_is_a_problem(tmp_path, monkeypatch, capfd):
     path = tmp_path / "torso.safetensors"
     path.write_bytes(b"half a download")
     monkeypatch.setattr(doctor, "bundled_models", lambda: {"torso": path})
-    monkeypatch.setattr(doctor, "_check_computing", lambda: iter(()))
+    monkeypatch.setattr(doctor, "_check_computing", lambda **_: iter(()))
     assert main(["doctor", "--events", "json"]) == 1
     last = parse_line(capfd.readouterr().out.splitlines()[-1])
     assert isinstance(last, Failed)
