@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from pydicom.valuerep import format_number_as_ds
 from CTDiffusionLogic import __version__
 from CTDiffusionLogic.atomic import atomic_folder
 from CTDiffusionLogic.dicom_headers import PRIVATE_CREATOR, PRIVATE_GROUP
+from CTDiffusionLogic.dicom_identity import SyntheticIdentity, dicom_line
 from CTDiffusionLogic.dicom_series import DicomSeries
 from CTDiffusionLogic.volume import CTVolume, flip_slices
 
@@ -41,7 +43,9 @@ def write_synthetic_dicom(
     reference: DicomSeries | None = None,
     same_space: bool = False,
     description: str = "",
+    identity: SyntheticIdentity | None = None,
     created: datetime | None = None,
+    on_slice: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Write ``volume`` as one CT Image Storage file per slice, the whole series or nothing.
 
@@ -55,7 +59,9 @@ def write_synthetic_dicom(
             extended or filled), so it shares the FrameOfReferenceUID. Not so for a volume that only
             took its grid from there.
         description: Further words for SeriesDescription.
+        identity: Name, ID and study of the patient that does not exist.
         created: Date and time to write; by default none, so that the bytes do not depend on when.
+        on_slice: Told how many slices are written, of how many. What it raises ends the writing.
 
     Returns:
         The files, in the order of the slices.
@@ -65,8 +71,9 @@ def write_synthetic_dicom(
     """
     if np.linalg.det(volume.geometry.direction) < 0:
         volume = flip_slices(volume)
-    common = _series_attributes(volume, reference, same_space, description, created)
-    digest = _content_hash(volume, description)
+    identity = identity or SyntheticIdentity()
+    digest = _content_hash(volume, description, identity)
+    common = _series_attributes(volume, reference, same_space, description, identity, digest, created)
     names = [f"slice_{k + 1:04d}.dcm" for k in range(volume.shape[0])]
     with atomic_folder(folder) as temporary:
         for k, name in enumerate(names):
@@ -74,24 +81,31 @@ def write_synthetic_dicom(
             if reference is not None:
                 image.SourceImageSequence = _source_images(reference, image.ImagePositionPatient, same_space)
             image.save_as(temporary / name, enforce_file_format=True)
+            if on_slice is not None:
+                on_slice(k + 1, len(names))
     return [folder / name for name in names]
 
 
 def _series_attributes(
-    volume: CTVolume, reference: DicomSeries | None, same_space: bool, description: str, created: datetime | None
+    volume: CTVolume,
+    reference: DicomSeries | None,
+    same_space: bool,
+    description: str,
+    identity: SyntheticIdentity,
+    digest: str,
+    created: datetime | None,
 ) -> Dataset:
     """Attributes that all slices share, module by module of the CT Image IOD (PS3.3 A.3)."""
-    digest = _content_hash(volume, description)
     facts = volume.portable_metadata
-    model = _line(facts.get("model", ""))
+    model = dicom_line(facts.get("model", ""))
     common = Dataset()
     # SOP Common
     common.SpecificCharacterSet = "ISO_IR 192"
     common.SOPClassUID = CTImageStorage
     common.SyntheticData = "YES"
     # Patient
-    common.PatientName = "SYNTHETIC^CTDiffusion"
-    common.PatientID = f"SYNTHETIC-{digest[:8]}"
+    common.PatientName = identity.patient_name
+    common.PatientID = identity.patient_id(digest)
     common.PatientBirthDate = ""
     common.PatientSex = ""
     common.PatientComments = "Not a patient: a synthetic CT volume made by a computer program."
@@ -102,12 +116,12 @@ def _series_attributes(
     common.ReferringPhysicianName = ""
     common.StudyID = ""
     common.AccessionNumber = ""
-    common.StudyDescription = "SYNTHETIC CT"
+    common.StudyDescription = identity.study_description
     common.Modality = "CT"
     common.Laterality = ""
     common.SeriesInstanceUID = _uid(digest, "series")
     common.SeriesNumber = 1
-    common.SeriesDescription = _line(f"SYNTHETIC {description or 'CT by CTDiffusion'}")
+    common.SeriesDescription = dicom_line(f"SYNTHETIC {description or 'CT by CTDiffusion'}")
     common.PatientPosition = "HFS"
     # Frame of Reference
     shared = reference is not None and same_space and reference.frame_of_reference_uid
@@ -201,24 +215,19 @@ def _equipment(model: str) -> Dataset:
 
 def _derivation(volume: CTVolume) -> str:
     facts = "; ".join(f"{key}: {value}" for key, value in volume.portable_metadata.items())
-    return _line(f"Synthetic CT, not acquired from a patient. {facts}", 1024)
+    return dicom_line(f"Synthetic CT, not acquired from a patient. {facts}", 1024)
 
 
-def _content_hash(volume: CTVolume, description: str) -> str:
+def _content_hash(volume: CTVolume, description: str, identity: SyntheticIdentity) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(volume.hu, dtype="<i2").tobytes())
     digest.update(np.round(volume.geometry.ijk_to_lps, 6).tobytes())
-    digest.update(json.dumps([volume.portable_metadata, description]).encode())
+    digest.update(json.dumps([volume.portable_metadata, description, astuple(identity)]).encode())
     return digest.hexdigest()
 
 
 def _uid(digest: str, role: str) -> str:
     """A UID under 2.25 (PS3.5 B.2) that is always the same for one content and role."""
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'ctdiffusion {digest} {role}').int}"
-
-
-def _line(text: str, length: int = 64) -> str:
-    """``text`` as one line without what DICOM texts may not hold (control characters, the backslash)."""
-    return " ".join("".join(c if c.isprintable() and c != "\\" else " " for c in text).split())[:length]
 
 
 def _ds(value: float) -> str:

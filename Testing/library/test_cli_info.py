@@ -144,3 +144,47 @@ def test_export_never_writes_into_a_folder_with_files(tmp_path, capfd):
     assert code == 1
     assert "not empty" in events[-1].message
     assert [p.name for p in tmp_path.iterdir()] == ["a.nrrd"]
+
+
+@pytest.mark.parametrize("name", ["b.nrrd", "b.nii.gz", "b.mha", "b/"])
+def test_export_in_every_format_keeps_the_origin(tmp_path, capfd, name):
+    write_volume(volume(synthetic=True), tmp_path / "a.nrrd")
+    code, events, _ = run(["export", tmp_path / "a.nrrd", "--out", f"{tmp_path}/{name}"], capfd)
+    assert code == 0, events[-1]
+    made = read_volume(tmp_path / name)
+    assert np.array_equal(made.hu, volume().hu)
+    assert made.geometry.is_close(volume().geometry)
+    assert made.metadata["synthetic"] == "yes"
+    assert events[-1].outputs == (str(tmp_path / name.strip("/")),)
+
+
+def test_export_replaces_a_file_only_if_it_is_told_to(tmp_path, capfd):
+    write_volume(volume(synthetic=True), tmp_path / "a.nrrd")
+    (tmp_path / "b.nrrd").write_text("mine")
+    words = ["export", tmp_path / "a.nrrd", "--out", tmp_path / "b.nrrd"]
+    code, events, _ = run(words, capfd)
+    assert (code, events[-1].code) == (1, "cannot-write")
+    assert "exists already" in events[-1].message
+    assert (tmp_path / "b.nrrd").read_text() == "mine"
+    assert run([*words, "--overwrite"], capfd)[0] == 0
+
+
+def test_export_as_dicom_names_patient_study_and_series_and_tells_its_progress(tmp_path, capfd):
+    write_volume(volume(synthetic=True), tmp_path / "a.nrrd")
+    named = ["--patient-name=A^B", "--patient-id-prefix=X", "--study-description=S", "--description=D"]
+    code, events, _ = run(["export-dicom", tmp_path / "a.nrrd", "--out", tmp_path / "out", *named], capfd)
+    assert code == 0
+    image = pydicom.dcmread(next((tmp_path / "out").iterdir()))
+    assert str(image.PatientName) == "SYNTHETIC^A^B"
+    assert image.PatientID.startswith("SYNTHETIC-X-")
+    assert (image.StudyDescription, image.SeriesDescription) == ("SYNTHETIC S", "SYNTHETIC D")
+    assert [(event.done, event.of) for event in events if event.event == "progress"] == [(4, 4)]
+
+
+def test_export_can_be_cancelled(tmp_path, capfd):
+    write_volume(volume(synthetic=True), tmp_path / "a.nrrd")
+    (tmp_path / "stop").touch()
+    words = ["export", tmp_path / "a.nrrd", "--out", f"{tmp_path}/out/", "--cancel-file", tmp_path / "stop"]
+    code, events, _ = run(words, capfd)
+    assert (code, events[-1].code) == (130, "cancelled")
+    assert not (tmp_path / "out").exists()

@@ -1,7 +1,9 @@
 """Synthetic DICOM: it says what it is, nothing of a real patient is in it, and it lies where the volume lies."""
 
+import re
 import shutil
 import subprocess
+from dataclasses import astuple
 from datetime import datetime
 from pathlib import Path
 
@@ -13,10 +15,11 @@ from dicom_files import scan_hu, write_series
 from pydicom.uid import UID
 from scipy.spatial.transform import Rotation
 
+from CTDiffusionLogic.dicom_identity import SyntheticIdentity
 from CTDiffusionLogic.dicom_read import read_dicom_folder
 from CTDiffusionLogic.dicom_series import find_series
 from CTDiffusionLogic.dicom_write import write_synthetic_dicom
-from CTDiffusionLogic.errors import OutputError
+from CTDiffusionLogic.errors import Cancelled, OutputError
 from CTDiffusionLogic.geometry import Geometry
 from CTDiffusionLogic.volume import CTVolume, flip_slices
 
@@ -197,3 +200,43 @@ def test_a_validator_finds_no_fault(tmp_path, real_series):
         errors = [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line]
         # SyntheticData came into the standard in 2022; older validators do not know it.
         assert [e for e in errors if "(0x0008,0x001c)" not in e] == []
+
+
+def test_patient_and_study_are_called_what_the_user_likes_after_the_word_synthetic(tmp_path):
+    identity = SyntheticIdentity("Torso^Batch 7", "PHANTOM", "Noise study\\1")
+    write_synthetic_dicom(volume(2), tmp_path / "out", identity=identity)
+    image = datasets(tmp_path / "out")[0]
+    assert str(image.PatientName) == "SYNTHETIC^Torso^Batch 7"
+    assert re.fullmatch(r"SYNTHETIC-PHANTOM-[0-9a-f]{8}", image.PatientID)
+    assert image.StudyDescription == "SYNTHETIC Noise study 1"
+    write_synthetic_dicom(volume(2), tmp_path / "usual")
+    usual = datasets(tmp_path / "usual")[0]
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):  # an archive must not mix them
+        assert image[name].value != usual[name].value
+
+
+@pytest.mark.parametrize("text", ["", "synthetic", "^^", "a=b\\c\n" * 40, "Müller^Jörg", "SYNTHETIC^A", "x" * 500])
+def test_no_words_can_make_it_look_real(tmp_path, text):
+    identity = SyntheticIdentity(text, text, text)
+    assert SyntheticIdentity(*astuple(identity)) == identity  # nothing is put before it twice
+    write_synthetic_dicom(volume(1), tmp_path / "out", identity=identity)
+    image = datasets(tmp_path / "out")[0]
+    for value in (str(image.PatientName), image.PatientID, image.StudyDescription):
+        assert value.upper().startswith("SYNTHETIC")
+        assert len(value) <= 64
+        assert not set("\\\n") & set(value)
+    assert "=" not in str(image.PatientName)  # it would begin another spelling
+
+
+def test_what_on_slice_raises_leaves_nothing_behind(tmp_path):
+    seen = []
+
+    def stop_at_two(done, of):
+        seen.append((done, of))
+        if done == 2:
+            raise Cancelled()
+
+    with pytest.raises(Cancelled):
+        write_synthetic_dicom(volume(4), tmp_path / "out", on_slice=stop_at_two)
+    assert seen == [(1, 4), (2, 4)]
+    assert list(tmp_path.iterdir()) == []
