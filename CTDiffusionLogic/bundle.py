@@ -25,6 +25,7 @@ from CTDiffusionLogic.errors import ModelFileError
 if TYPE_CHECKING:
     import torch
 
+    from CTDiffusionLogic.corpus.body_position import BodyPositionNet
     from CTDiffusionLogic.denoiser.network import SlabDenoiser
 
 FORMAT = "ctdiffusion-model"
@@ -154,6 +155,28 @@ def load_denoisers(model: ModelFile, device: torch.device | str = "cpu") -> tupl
     """
     anatomy, detail = (_build_stage(model, stage, device) for stage in STAGES)
     return anatomy, detail
+
+
+def load_body_net(model: ModelFile) -> BodyPositionNet | None:
+    """Build the network that names body positions; None where the file has none.
+
+    Raises:
+        ModelFileError: If its weights do not fit.
+    """
+    from CTDiffusionLogic.corpus.body_position import BodyPositionNet
+
+    weights = {name.removeprefix("body."): t for name, t in model.tensors.items() if name.startswith("body.")}
+    if not weights:
+        return None
+    net = BodyPositionNet()
+    try:
+        net.load_state_dict(weights)  # copies float16 into float32
+    except RuntimeError as error:
+        cause = str(error).splitlines()[-1].strip()
+        raise ModelFileError(
+            f"{model.path}: the weights of its body position network do not fit ({cause}).", remedy=_GET_ANOTHER
+        ) from error
+    return net.eval().requires_grad_(False)
 
 
 def describe(model: ModelHeader) -> str:

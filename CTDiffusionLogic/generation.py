@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from CTDiffusionLogic import __version__
-from CTDiffusionLogic.bundle import ModelFile, load_denoisers
+from CTDiffusionLogic.bundle import ModelFile, load_body_net, load_denoisers
+from CTDiffusionLogic.corpus.body_position import BodyPositionNet
 from CTDiffusionLogic.denoiser.coarse import downsample, from_residual, interpolate_along_z, to_residual, upsample
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.denoiser.intensity import hu_to_intensity, intensity_to_hu
@@ -58,6 +59,7 @@ class GenerationModel:
         card: The model file's card.
         name, sha256: For the provenance of volumes.
         device: Where the denoisers are.
+        body: Names the body position of given slices, on the CPU; None where the file has none.
     """
 
     anatomy: SlabDenoiser
@@ -66,6 +68,7 @@ class GenerationModel:
     name: str
     sha256: str
     device: torch.device
+    body: BodyPositionNet | None = None
 
     @classmethod
     def from_file(cls, model: ModelFile, device: torch.device | str = "cpu") -> GenerationModel:
@@ -91,7 +94,8 @@ class GenerationModel:
                     f"{config.size_multiple}) does not fit its plan ({size} pixels).",
                     remedy="Get the file again, or train a model with `ctdiffusion train`.",
                 )
-        return cls(anatomy, detail, model.card, model.name, model.sha256, torch.device(device))
+        body = load_body_net(model)
+        return cls(anatomy, detail, model.card, model.name, model.sha256, torch.device(device), body)
 
 
 def generate(
@@ -131,6 +135,7 @@ def generate(
         ready.card,
         slices=grid.slices if grid else DEFAULT_SLICES if request.slices is None else request.slices,
         spacing_mm=grid.spacing_mm[0] if grid else request.spacing_mm or DEFAULT_SPACING_MM,
+        body_net=ready.body,
     )
     for sentence in settings.warnings:
         if on_warning is not None:

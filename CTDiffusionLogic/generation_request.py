@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from CTDiffusionLogic.corpus.body_position import BodyPositionNet
 from CTDiffusionLogic.errors import InputError, UsageError
+from CTDiffusionLogic.given_slices import see_body
 from CTDiffusionLogic.sampling import DDPM_STEPS, DEFAULT_SAMPLER, SAMPLERS
 from CTDiffusionLogic.volume import CTVolume, to_hu_int16
 
@@ -31,8 +33,8 @@ class GenerationRequest:
         steps: Steps of the anatomy stage; default: the model's.
         detail_steps: Steps of the detail stage; default: the model's, or ``steps`` with "ddpm".
         sampler: A name in :data:`~CTDiffusionLogic.sampling.SAMPLERS`; default: the model's.
-        body_mm: Anatomical body position of the volume's middle; default: see :func:`choose_body_mm`, or unknown
-            where slices are given, which show it.
+        body_mm: Anatomical body position of the volume's middle; default: see :func:`choose_body_mm`, or what given
+            slices show.
         label: Name of a class the model was trained with; default: none.
         like: A volume whose matrix, spacing, origin and direction the result gets.
         known: Slices that are given, by slice number: HU on the model's grid (image size x image size, rows
@@ -83,13 +85,21 @@ class Settings:
     warnings: tuple[str, ...] = ()
 
 
-def resolve(request: GenerationRequest, card: Mapping[str, Any], *, slices: int, spacing_mm: float) -> Settings:
+def resolve(
+    request: GenerationRequest,
+    card: Mapping[str, Any],
+    *,
+    slices: int,
+    spacing_mm: float,
+    body_net: BodyPositionNet | None = None,
+) -> Settings:
     """Fill up a request from the model's card.
 
     Args:
         request: What was asked for.
         card: The model's card.
         slices, spacing_mm: Along the body; those of the request, or of its ``like`` as it lies.
+        body_net: Says where given slices lie; without it that stays unknown.
 
     Raises:
         UsageError: If a value makes no sense; the message names it.
@@ -112,11 +122,20 @@ def resolve(request: GenerationRequest, card: Mapping[str, Any], *, slices: int,
     pixel_mm = float(request.pixel_mm or plan["fov_mm"] / size)
     if not 0 < pixel_mm < math.inf:
         raise UsageError(f"The pixel size must be positive in mm, got {pixel_mm}.")
-    body_mm = choose_body_mm(plan, (slices - 1) * spacing_mm, request.seed) if not request.known else math.nan
+    known = _checked_known(request.known or {}, slices, size)
+    extent_mm = (slices - 1) * spacing_mm
+    if not known:
+        body_mm = choose_body_mm(plan, extent_mm, request.seed)
+    elif body_net is not None:
+        body_mm, body_box = see_body(body_net, known, slices=slices, spacing_mm=spacing_mm, pixel_mm=pixel_mm)
+    else:
+        body_mm, body_box = math.nan, (math.nan,) * 4
     if request.body_mm is not None:
         body_mm = float(request.body_mm)
         if not math.isfinite(body_mm):
             raise UsageError(f"The body position must be a number in mm, got {body_mm}.")
+    if not known:
+        body_box = choose_body_box(plan, body_mm, extent_mm, request.seed, side_mm=pixel_mm * size)
     label_name = request.label or ""
     return Settings(
         slices=slices,
@@ -133,10 +152,8 @@ def resolve(request: GenerationRequest, card: Mapping[str, Any], *, slices: int,
         pixel_mm=pixel_mm,
         anatomy_gap_mm=float(plan["anatomy_gap_mm"]),
         max_gap_mm=float(plan["max_gap_mm"]),
-        body_box=choose_body_box(
-            plan, body_mm, (slices - 1) * spacing_mm, request.seed, side_mm=pixel_mm * size, known=bool(request.known)
-        ),
-        known=_checked_known(request.known or {}, slices, size),
+        body_box=body_box,
+        known=known,
         warnings=tuple(_warnings(plan, body_mm, slices, spacing_mm)),
     )
 
@@ -165,7 +182,7 @@ def choose_body_mm(plan: Mapping[str, Any], extent_mm: float, seed: int) -> floa
 
 
 def choose_body_box(
-    plan: Mapping[str, Any], body_mm: float, extent_mm: float, seed: int, *, side_mm: float, known: bool
+    plan: Mapping[str, Any], body_mm: float, extent_mm: float, seed: int, *, side_mm: float
 ) -> tuple[float, float, float, float]:
     """Size and place of the body: those of a patient of the training, up to 4 % larger or smaller, by the seed.
 
@@ -177,13 +194,12 @@ def choose_body_box(
         body_mm, extent_mm: Middle of the volume along the body, and its length.
         seed: The request's.
         side_mm: Side of the image.
-        known: Whether slices are given; then they show the body, and it is not chosen here.
 
     Returns:
         The edges as parts of the image's side, or NaN where the card has no boxes.
     """
     boxes = np.asarray(plan.get("body_boxes_mm") or [], dtype=float)
-    if known or not len(boxes):
+    if not len(boxes):
         return (math.nan,) * 4
     low, high = body_mm - extent_mm / 2, body_mm + extent_mm / 2
     shared = np.minimum(boxes[:, 1], high) - np.maximum(boxes[:, 0], low)

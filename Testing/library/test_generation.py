@@ -420,23 +420,22 @@ def test_the_body_position_lies_where_the_model_knows_most():
 def test_the_body_is_as_large_as_that_of_a_patient_seen_there():
     pelvis, chest = [0.0, 200.0, -100.0, 110.0, -160.0, 150.0], [250.0, 500.0, -120.0, 120.0, -220.0, 220.0]
     plan = {"body_boxes_mm": [pelvis, chest]}
-    box = choose_body_box(plan, 400.0, 150.0, 3, side_mm=448.0, known=False)
+    box = choose_body_box(plan, 400.0, 150.0, 3, side_mm=448.0)
     width_mm = (box[3] - box[2]) * 448.0
     assert 0.96 * 440 <= width_mm <= 1.04 * 440
-    assert box == choose_body_box(plan, 400.0, 150.0, 3, side_mm=448.0, known=False)
-    assert len({choose_body_box(plan, 220.0, 400.0, seed, side_mm=448.0, known=False) for seed in range(20)}) == 20
-    widths = [np.ptp(choose_body_box(plan, 230.0, 440.0, seed, side_mm=448.0, known=False)[2:]) for seed in range(20)]
+    assert box == choose_body_box(plan, 400.0, 150.0, 3, side_mm=448.0)
+    assert len({choose_body_box(plan, 220.0, 400.0, seed, side_mm=448.0) for seed in range(20)}) == 20
+    widths = [np.ptp(choose_body_box(plan, 230.0, 440.0, seed, side_mm=448.0)[2:]) for seed in range(20)]
     assert min(widths) < 0.75 < 0.9 < max(widths), "both patients where both have been seen"
     for nothing in ({"body_boxes_mm": []}, {}):
-        assert np.isnan(choose_body_box(nothing, 400.0, 150.0, 3, side_mm=448.0, known=False)).all()
-    assert np.isnan(choose_body_box(plan, 400.0, 150.0, 3, side_mm=448.0, known=True)).all()
+        assert np.isnan(choose_body_box(nothing, 400.0, 150.0, 3, side_mm=448.0)).all()
 
 
 @pytest.mark.parametrize("body_mm", [-3000.0, 0.0, 300.0, 3000.0])
 @pytest.mark.parametrize("extent_mm", [0.0, 200.0, 2000.0])
 def test_the_body_box_is_a_patients_wherever_the_volume_lies(body_mm, extent_mm):
     rows = [[0.0, 300.0, -100.0, 100.0, -150.0, 150.0], [200.0, 600.0, -120.0, 110.0, -200.0, 190.0]]
-    found = choose_body_box({"body_boxes_mm": rows}, body_mm, extent_mm, 3, side_mm=400.0, known=False)
+    found = choose_body_box({"body_boxes_mm": rows}, body_mm, extent_mm, 3, side_mm=400.0)
     edges = (np.array(found) - 0.5) * 400.0
     assert any(np.allclose(edges / row[2:], edges[0] / row[2]) and 0.96 <= edges[0] / row[2] <= 1.04 for row in rows)
 
