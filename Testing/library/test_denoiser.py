@@ -159,3 +159,19 @@ def test_levels_are_logit_normal_and_stratified():
     log_sigma = torch.logit(levels)
     assert abs(float(log_sigma.mean()) + 0.5) < 0.02
     assert abs(float(log_sigma.std()) - 1.2) < 0.02
+
+
+def test_anatomy_is_told_where_each_pixel_lies_within_the_body():
+    network = denoiser("anatomy")
+    given: list[torch.Tensor] = []
+    network.unet.register_forward_pre_hook(lambda _module, arguments: given.append(arguments[0]))
+    told = conditions(2, body_box=torch.tensor([[0.25, 0.75, 0.0, 1.0], [torch.nan] * 4]))
+    with torch.no_grad():
+        network(torch.zeros(2, K, SIZE, SIZE), torch.tensor([0.5, 0.5]), told)
+    rows, columns = given[0][:, -2], given[0][:, -1]
+    side = rows.shape[-1]
+    assert rows.shape == (2, side, side)
+    centres = (torch.arange(side) + 0.5) / side
+    assert torch.allclose(rows[0, :, 0], 4 * (centres - 0.25) - 1, atol=1e-6), "-1 and 1 at the edges of the body"
+    assert torch.allclose(columns[0, 3], 2 * centres - 1, atol=1e-6)
+    assert not rows[1].any() and not columns[1].any(), "an unknown body has no coordinates"
