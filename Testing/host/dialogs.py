@@ -70,7 +70,7 @@ current = Dialogs()
 
 
 def _labels(buttons: Any) -> tuple[str, ...]:
-    known = [b for b in _Button if b not in (_Button.NoButton, _Button.FirstButton, _Button.LastButton)]
+    known = [b for b in _Button if b != _Button.NoButton]  # FirstButton is Ok, LastButton RestoreDefaults
     names = dict.fromkeys(b.name for b in known if int(buttons) & int(b) and bin(int(b)).count("1") == 1)
     return tuple(names)
 
