@@ -118,6 +118,11 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
     updateSlices = staticmethod(SceneVolumes.updateSlices)
     showSideBySide = staticmethod(Comparison.showSideBySide)
     showOverlay = staticmethod(Comparison.showOverlay)
+    showCheckerboard = staticmethod(Comparison.showCheckerboard)
+    showDifference = staticmethod(Comparison.showDifference)
+    showRendering = staticmethod(Comparison.showRendering)
+    showHistogram = staticmethod(Comparison.showHistogram)
+    showProfile = staticmethod(Comparison.showProfile)
     setOverlayOpacity = staticmethod(Layouts.setOverlayOpacity)
     restoreLayout = staticmethod(Layouts.restoreLayout)
 

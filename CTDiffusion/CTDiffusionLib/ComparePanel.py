@@ -1,4 +1,4 @@
-"""The panel that loads a synthetic volume and compares it with a real one: buttons to logic, nothing more."""
+"""The panel that loads a synthetic volume and shows it with a real one: buttons to logic, nothing more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import slicer.util
 import vtk
 from slicer.i18n import tr as _
 
-from . import Layouts, Provenance, SyntheticFile
+from . import Display, Layouts, Lens, Provenance, SyntheticFile
+from .ButtonStates import ButtonStates
+from .CompareAnalysisPanel import CompareAnalysisPanel
+from .DerivedVolumes import isDerived
+from .Flicker import Flicker
 
 
 class ComparePanel(slicer.util.VTKObservationMixin):
@@ -25,9 +29,26 @@ class ComparePanel(slicer.util.VTKObservationMixin):
         self._logic = logic
         self._parameters: Any = None
         self._guiTag: Any = None
+        self._shown: tuple[float, str] | None = None  # opacity and preset that the views have from here
+        self._flicker, self._lens = Flicker(), Lens.Lens()
+        self._analysis = CompareAnalysisPanel(ui, logic)
+        self._viewButtons = (
+            ui.sideBySideButton,
+            ui.overlayButton,
+            ui.swapButton,
+            ui.flickerCheckBox,
+            ui.lensCheckBox,
+            ui.renderingButton,
+        )
+        self._states = ButtonStates(ui.loadButton, *self._viewButtons)
+        ui.volumeFileEdit.connect("currentPathChanged(QString)", self.onVolumeFile)
         ui.loadButton.connect("clicked(bool)", self.onLoad)
         ui.sideBySideButton.connect("clicked(bool)", self.onSideBySide)
         ui.overlayButton.connect("clicked(bool)", self.onOverlay)
+        ui.swapButton.connect("clicked(bool)", self.onSwap)
+        ui.flickerCheckBox.connect("toggled(bool)", self.onFlicker)
+        ui.lensCheckBox.connect("toggled(bool)", self.onLens)
+        ui.renderingButton.connect("clicked(bool)", self.onRendering)
         ui.restoreButton.connect("clicked(bool)", self.onRestore)
 
     def setParameters(self, parameters: Any) -> None:
@@ -35,28 +56,52 @@ class ComparePanel(slicer.util.VTKObservationMixin):
 
         :param parameters: a CompareParameters, or None while there is none (the scene is being closed).
         """
+        self._endOverlayTools()
         self.removeObservers()
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
-        self._parameters = parameters
+        self._parameters, self._shown = parameters, None
+        self._analysis.setParameters(parameters)
         if parameters is not None:
+            if parameters.volumeFile == ".":  # of a scene that an earlier version saved
+                parameters.volumeFile = ""
             self._guiTag = parameters.connectGui(self._ui)
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self.addObserver(Layouts.layoutNode(), vtk.vtkCommand.ModifiedEvent, self.onLayoutModified)
             self.onParametersModified()
+            self.onLayoutModified()
+
+    def cleanup(self) -> None:
+        """Follow nothing, and give the key of the flicker back."""
+        self.setParameters(None)
+        self._flicker.cleanup()
 
     def onParametersModified(self, *_arguments: Any) -> None:
-        """Enable what can be done now; tool tips say what is missing for the rest. The opacity acts at once."""
-        parameters = self._parameters
-        isFile = Path(parameters.volumeFile).is_file()
-        self._enable(self._ui.loadButton, isFile, _("Choose a file that ctdiffusion generate has written."))
-        real, synthetic = parameters.realVolume, parameters.syntheticVolume
-        isSynthetic = synthetic is not None and SyntheticFile.recogniseFile(synthetic)
-        canCompare = isSynthetic and real is not None and real is not synthetic
-        for button in (self._ui.sideBySideButton, self._ui.overlayButton):
-            self._enable(button, canCompare, _("Choose a real volume and a synthetic one (marked as synthetic)."))
-        self._ui.provenanceLabel.text = self._provenanceText(synthetic)
+        """Enable what can be done now; tool tips say what is missing for the rest. Opacity and preset act at once."""
+        parameters, ui = self._parameters, self._ui
+        ui.volumeFileEdit.currentPath = parameters.volumeFile
+        isFile = bool(parameters.volumeFile) and Path(parameters.volumeFile).is_file()
+        self._states.enable(ui.loadButton, "" if isFile else _("Choose a file that ctdiffusion generate has written."))
+        problem = self._problem()
+        for button in self._viewButtons:
+            self._states.enable(button, problem)
+        if not problem:
+            self._states.enable(ui.lensCheckBox, Lens.lensProblem())
+            self._followChoices()
+        ui.provenanceLabel.text = self._provenanceText(parameters.syntheticVolume)
+        self._analysis.update(problem)
+
+    def onLayoutModified(self, *_arguments: Any) -> None:
+        """The key works, and flicker and lens go on, while the overlay is shown."""
         if Layouts.isOverlayShown():
-            self._logic.setOverlayOpacity(parameters.overlayOpacity)
+            self._flicker.setEnabled(True)
+        else:
+            self._endOverlayTools()
+
+    def onVolumeFile(self, path: str) -> None:
+        """Keep the choice in the scene."""
+        if self._parameters is not None:
+            self._parameters.volumeFile = path
 
     def onLoad(self, *_arguments: Any) -> None:
         """Load the chosen file beside the chosen real volume and select it."""
@@ -82,14 +127,78 @@ class ComparePanel(slicer.util.VTKObservationMixin):
                 opacity=parameters.overlayOpacity,
             )
 
+    def onSwap(self, *_arguments: Any) -> None:
+        """Show the other volume of the overlay alone."""
+        self._showOverlayFirst()
+        self._flicker.swap()
+
+    def onFlicker(self, isOn: bool) -> None:
+        """Swap the volumes by themselves, or no longer."""
+        if isOn:
+            self._showOverlayFirst()
+            self._flicker.start(self._parameters.flickerSeconds)
+        elif self._flicker.isRunning:
+            self._flicker.stop()
+            self._restoreOpacity()
+
+    def onLens(self, isOn: bool) -> None:
+        """Show the synthetic volume under the mouse, and the real one elsewhere; or no longer."""
+        if isOn:
+            self._showOverlayFirst()
+            Layouts.setOverlayOpacity(0.0)
+        with slicer.util.tryWithErrorDisplay(_("The lens could not be shown.")):
+            self._lens.switch(isOn)
+        if not isOn and Layouts.isOverlayShown():
+            self._restoreOpacity()
+
+    def onRendering(self, *_arguments: Any) -> None:
+        """Show both volumes in 3D."""
+        with slicer.util.tryWithErrorDisplay(_("The volumes could not be shown in 3D."), waitCursor=True):
+            parameters = self._parameters
+            self._logic.showRendering(
+                parameters.syntheticVolume, parameters.realVolume, preset=parameters.renderingPreset
+            )
+
     def onRestore(self, *_arguments: Any) -> None:
         """Go back to the layout the user had."""
         self._logic.restoreLayout()
 
-    @staticmethod
-    def _enable(button: Any, isEnabled: bool, otherwise: str) -> None:
-        button.enabled = isEnabled
-        button.toolTip = "" if isEnabled else otherwise
+    def _problem(self) -> str:
+        """Why the chosen volumes cannot be compared; "" if they can."""
+        real, synthetic = self._parameters.realVolume, self._parameters.syntheticVolume
+        if isDerived(synthetic) or isDerived(real):
+            return _("Choose the volumes themselves, not what was computed from them.")
+        isSynthetic = synthetic is not None and SyntheticFile.recogniseFile(synthetic)
+        if not isSynthetic or real is None or real is synthetic:
+            return _("Choose a real volume and a synthetic one (marked as synthetic).")
+        return ""
+
+    def _followChoices(self) -> None:
+        """Bring opacity, preset and pace to what is shown, where they were changed."""
+        parameters, before = self._parameters, self._shown
+        self._shown = (parameters.overlayOpacity, parameters.preset)
+        if before is None:
+            return
+        if before[0] != parameters.overlayOpacity and Layouts.isOverlayShown():
+            self._restoreOpacity()
+        if before[1] != parameters.preset and Layouts.isOwn(Layouts.layoutNode().GetViewArrangement()):
+            Display.applyPreset([parameters.syntheticVolume, parameters.realVolume], parameters.preset)
+        if self._flicker.isRunning:
+            self._flicker.start(parameters.flickerSeconds)
+
+    def _showOverlayFirst(self) -> None:
+        if not Layouts.isOverlayShown():
+            self.onOverlay()
+
+    def _restoreOpacity(self) -> None:
+        if self._parameters is not None:
+            Layouts.setOverlayOpacity(self._parameters.overlayOpacity)
+
+    def _endOverlayTools(self) -> None:
+        """Flicker and lens off; what they did to the overlay is undone."""
+        self._ui.flickerCheckBox.checked = False
+        self._ui.lensCheckBox.checked = False
+        self._flicker.setEnabled(False)
 
     @staticmethod
     def _provenanceText(node: Any) -> str:

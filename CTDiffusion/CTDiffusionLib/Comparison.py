@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import Display, Layouts
+from . import ComparisonPlots, DerivedVolumes, Display, Layouts
+from .VolumeRendering import showRendering
+
+__all__ = [
+    "showCheckerboard",
+    "showDifference",
+    "showHistogram",
+    "showOverlay",
+    "showProfile",
+    "showRendering",
+    "showSideBySide",
+]
+
+showHistogram = ComparisonPlots.showHistogram
+showProfile = ComparisonPlots.showProfile
 
 
 def showSideBySide(
@@ -35,3 +49,32 @@ def showOverlay(
     """
     Display.applyPreset([synthetic, real], preset, volumesLogic=volumesLogic)
     Layouts.showOverlay(synthetic, real, opacity=opacity)
+
+
+def showCheckerboard(
+    synthetic: Any,
+    real: Any,
+    *,
+    preset: str = Display.DEFAULT_PRESET,
+    squareMm: float = 40.0,
+    volumesLogic: Any = None,
+) -> Any:
+    """Show both volumes in turn, square by square; see DerivedVolumes.checkerboard, whose volume is returned.
+
+    :param squareMm: edge of the squares; the other arguments are those of showSideBySide.
+    """
+    Display.applyPreset([synthetic, real], preset, volumesLogic=volumesLogic)
+    node = DerivedVolumes.checkerboard(synthetic, real, squareMm=squareMm, volumesLogic=volumesLogic)
+    Layouts.showDerived(node)
+    return node
+
+
+def showDifference(synthetic: Any, real: Any, *, rangeHU: float = 200.0, volumesLogic: Any = None) -> Any:
+    """Show synthetic minus real in HU; see DerivedVolumes.difference, whose volume is returned.
+
+    :param rangeHU: the difference of the strongest colours.
+    :param volumesLogic: see SlicerHost.volumesLogicOrDefault.
+    """
+    node = DerivedVolumes.difference(synthetic, real, rangeHU=rangeHU, volumesLogic=volumesLogic)
+    Layouts.showDerived(node)
+    return node

@@ -1,4 +1,4 @@
-"""The words "SYNTHETIC - not for diagnosis" in every slice view that shows a synthetic volume.
+"""The words "SYNTHETIC - not for diagnosis" in every slice view and 3D view that shows a synthetic volume.
 
 An annotation of our own, in the middle of the upper edge: the view's own corner annotation belongs to
 Slicer's DataProbe module, which rewrites all four corners as it likes.
@@ -15,33 +15,55 @@ import vtk
 
 from .SlicerHost import nodesByClass
 from .SyntheticFile import recogniseFile
+from .VolumeRendering import renderedVolumes
 
 TEXT = "SYNTHETIC - not for diagnosis"
 #: Amber: seen on air and on bone alike, and no colour of Slicer's own annotations.
 COLOUR = (1.0, 0.78, 0.2)
+#: Font sizes in points, and the width of the words in font sizes: in narrow views they get smaller, not cut.
+_LARGEST, _SMALLEST, _WIDTH = 18, 8, 14.5
+
+#: Set on a vtkMRMLSliceCompositeNode where something else than Slicer's blending shows the foreground: a lens.
+REVEALS_FOREGROUND_ATTRIBUTE = "CTDiffusion.RevealsForeground"
+
+#: Classes of the nodes that say what slice views and 3D views show.
+_SLICE_NODES, _VIEW_NODES = ("vtkMRMLSliceCompositeNode",), ("vtkMRMLViewNode",)
+_3D_NODES = (*_VIEW_NODES, "vtkMRMLVolumeRenderingDisplayNode", "vtkMRMLSliceNode")
 
 RendererOf = Callable[[str], Any]
 
 
 def slicerRenderer(layoutName: str) -> Any:
-    """Return the renderer of a slice view of the running Slicer, or None (no such view, no main window).
+    """Return the renderer of a slice or 3D view of the running Slicer, or None (no such view, no main window).
 
-    :param layoutName: for example "Red".
+    :param layoutName: for example "Red", or "1".
     """
     layoutManager = slicer.app.layoutManager()
-    widget = layoutManager.sliceWidget(layoutName) if layoutManager is not None else None
-    return widget.sliceView().renderWindow().GetRenderers().GetFirstRenderer() if widget is not None else None
+    if layoutManager is None:
+        return None
+    if (slices := layoutManager.sliceWidget(layoutName)) is not None:
+        return slices.sliceView().renderWindow().GetRenderers().GetFirstRenderer()
+    if (threeD := layoutManager.threeDWidget(layoutName)) is not None:
+        return threeD.threeDView().renderWindow().GetRenderers().GetFirstRenderer()
+    return None
 
 
-def showsSynthetic(composite: Any) -> bool:
-    """Whether a view shows a synthetic volume: as background, or as a foreground that is not transparent.
+def showsSynthetic(view: Any) -> bool:
+    """Whether a view shows a synthetic volume: as background, as a foreground that is not transparent, or in 3D.
 
-    :param composite: the view's vtkMRMLSliceCompositeNode.
+    :param view: the vtkMRMLSliceCompositeNode of a slice view, or the vtkMRMLViewNode of a 3D view.
     """
-    scene = composite.GetScene()
-    shownIDs = [composite.GetBackgroundVolumeID()]
-    if composite.GetForegroundOpacity() > 0:
-        shownIDs.append(composite.GetForegroundVolumeID())
+    scene = view.GetScene()
+    if view.IsA("vtkMRMLViewNode"):
+        composites = nodesByClass(scene, "vtkMRMLSliceCompositeNode")
+        slices = [node for node in nodesByClass(scene, "vtkMRMLSliceNode") if node.GetSliceVisible()]
+        names = [node.GetLayoutName() for node in slices if node.IsDisplayableInThreeDView(view.GetID())]
+        return any(recogniseFile(volume) for volume in renderedVolumes(view)) or any(
+            showsSynthetic(composite) for composite in composites if composite.GetLayoutName() in names
+        )
+    shownIDs = [view.GetBackgroundVolumeID()]
+    if view.GetForegroundOpacity() > 0 or view.GetAttribute(REVEALS_FOREGROUND_ATTRIBUTE):
+        shownIDs.append(view.GetForegroundVolumeID())
     shown = [scene.GetNodeByID(nodeID) for nodeID in shownIDs if nodeID]
     return any(recogniseFile(node) for node in shown if node is not None)
 
@@ -62,7 +84,7 @@ class SyntheticLabels:
         self._rendererOf = rendererOf
         self._annotations: dict[str, tuple[Any, Any]] = {}  # layout name: renderer, annotation
         self._observations: list[tuple[Any, int]] = []
-        self._observed: dict[str, Any] = {}  # node ID: composite node; IDs come again after the scene was closed
+        self._observed: dict[str, Any] = {}  # node ID: node that decides; IDs come again after the scene was closed
         events = (scene.NodeAddedEvent, scene.EndImportEvent, scene.EndRestoreEvent, scene.EndCloseEvent)
         for event in (*events, scene.EndBatchProcessEvent):
             # After Slicer's own observers (priority 0), which make the views of new nodes.
@@ -80,31 +102,41 @@ class SyntheticLabels:
 
     def update(self) -> None:
         """Show or hide the annotation in every view, now."""
-        for composite in nodesByClass(self._scene, "vtkMRMLSliceCompositeNode"):
-            self._updateView(composite)
+        for className in (*_SLICE_NODES, *_VIEW_NODES):
+            for view in nodesByClass(self._scene, className):
+                self._updateView(view)
 
     def _onSceneChanged(self, *_: Any) -> None:
         if self._scene.IsBatchProcessing():
             return
-        for composite in nodesByClass(self._scene, "vtkMRMLSliceCompositeNode"):
-            if self._observed.get(composite.GetID()) is not composite:
-                self._observed[composite.GetID()] = composite
-                tag = composite.AddObserver(vtk.vtkCommand.ModifiedEvent, _weakly(self._onCompositeModified))
-                self._observations.append((composite, tag))
+        for classNames, callback in ((_SLICE_NODES, self._onSliceModified), (_3D_NODES, self._on3DModified)):
+            for node in [node for name in classNames for node in nodesByClass(self._scene, name)]:
+                if self._observed.get(node.GetID()) is not node:
+                    self._observed[node.GetID()] = node
+                    tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, _weakly(callback))
+                    self._observations.append((node, tag))
         self.update()
 
-    def _onCompositeModified(self, composite: Any, *_: Any) -> None:
+    def _onSliceModified(self, composite: Any, *_: Any) -> None:
         if composite.GetScene() is not None and not self._scene.IsBatchProcessing():
             self._updateView(composite)
+            self._on3DModified(composite)  # its slice may be shown in 3D
 
-    def _updateView(self, composite: Any) -> None:
-        layoutName = composite.GetLayoutName()
-        isShown = showsSynthetic(composite)
+    def _on3DModified(self, node: Any, *_: Any) -> None:
+        if node.GetScene() is not None and not self._scene.IsBatchProcessing():
+            for view in nodesByClass(self._scene, "vtkMRMLViewNode"):
+                self._updateView(view)
+
+    def _updateView(self, view: Any) -> None:
+        layoutName = view.GetLayoutName()
+        isShown = showsSynthetic(view)
         if isShown and (renderer := self._rendererOf(layoutName)) is not None:
             known = self._annotations.get(layoutName)
             if known is None or known[0] is not renderer:  # a new view, or a view made anew
                 annotation = newAnnotation()
                 renderer.AddViewProp(annotation)
+                fit = _fitting(annotation)
+                self._observations.append((renderer, renderer.AddObserver(vtk.vtkCommand.StartEvent, fit)))
                 self._annotations[layoutName] = (renderer, annotation)
         if layoutName in self._annotations:
             self._annotations[layoutName][1].SetVisibility(isShown)
@@ -114,8 +146,8 @@ def newAnnotation(text: str = TEXT) -> Any:
     """Return a vtkCornerAnnotation with ``text`` at the middle of the upper edge; it grows with the view."""
     annotation = vtk.vtkCornerAnnotation()
     annotation.SetText(vtk.vtkCornerAnnotation.UpperEdge, text)
-    annotation.SetMaximumFontSize(18)
-    annotation.SetMinimumFontSize(8)
+    annotation.SetMaximumFontSize(_LARGEST)
+    annotation.SetMinimumFontSize(_SMALLEST)
     annotation.SetNonlinearFontScaleFactor(1.0)
     textProperty = annotation.GetTextProperty()
     textProperty.SetColor(*COLOUR)
@@ -123,6 +155,19 @@ def newAnnotation(text: str = TEXT) -> Any:
     textProperty.SetFontFamilyToArial()
     textProperty.SetShadow(True)  # readable on bone as well
     return annotation
+
+
+def _fitting(annotation: Any) -> Callable[..., None]:
+    """A callback of a renderer that fits the annotation into its width."""
+
+    def callback(renderer: Any, _event: str) -> None:
+        width, window = renderer.GetSize()[0], renderer.GetRenderWindow()
+        pixelsPerPoint = window.GetDPI() / 72 if window is not None else 1.0
+        if width > 0:
+            size = int(width / (_WIDTH * pixelsPerPoint))
+            annotation.SetMaximumFontSize(min(max(size, _SMALLEST), _LARGEST))
+
+    return callback
 
 
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:

@@ -47,6 +47,7 @@ class Sections:
     def cleanup(self) -> None:
         """Slicer closes, or the module is reloaded: jobs end with their whole process trees."""
         self.close()
+        self.compare.cleanup()
         self.generate.cleanup()
         self._logic.generation.worker.endAll(_("The module was closed."))
 
