@@ -1,0 +1,128 @@
+"""Curves of a training in the scene: tables, plot series and plot charts, made anew whenever they are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import slicer
+import slicer.util
+from slicer.i18n import tr as _
+
+from .Provenance import PREFIX
+from .SlicerHost import nodesByClass, sceneOrDefault
+from .TrainMetrics import FRECHET, HELD_OUT, LOSS, Columns, TrainMetrics
+
+#: Attributes by which the nodes of a training are found again: its folder, and what a node is for.
+RUN_ATTRIBUTE = PREFIX + "Training"
+ROLE_ATTRIBUTE = PREFIX + "TrainingPlot"
+#: The colour of a curve is that of the stage; both are seen well on Slicer's white charts.
+_COLOURS = {"anatomy": (0.12, 0.47, 0.71), "detail": (0.84, 0.37, 0.0)}
+_OTHER_COLOUR = (0.17, 0.5, 0.17)
+
+
+class TrainPlots:
+    """The plots of one training. Holds no nodes: it looks for its own by their attributes.
+
+    Example::
+
+        plots = TrainPlots(run)
+        plots.update(TrainMetrics.ofRun(run))
+        plots.chart(LOSS)      # a vtkMRMLPlotChartNode
+
+    :param run: folder of the training.
+    :param scene: a vtkMRMLScene; by default the application's.
+    """
+
+    def __init__(self, run: Path, *, scene: Any = None) -> None:
+        self._run = Path(run).absolute()
+        self._scene = sceneOrDefault(scene)
+
+    def update(self, metrics: TrainMetrics) -> bool:
+        """Make the nodes hold what ``metrics`` has; return whether a chart is new."""
+        isNew = False
+        for group in metrics.groups():
+            kind = FRECHET if group == FRECHET else LOSS
+            chart = self.chart(kind)
+            if chart is None:
+                chart, isNew = self._newChart(kind), True
+            columns = metrics.columns(group)
+            table = self._fillTable(group, columns)
+            for name in columns:
+                if name != "epoch":
+                    series = self._find("vtkMRMLPlotSeriesNode", name) or self._newSeries(name, group)
+                    series.SetAndObserveTableNodeID(table.GetID())
+                    if not chart.HasPlotSeriesNodeID(series.GetID()):
+                        chart.AddAndObservePlotSeriesNodeID(series.GetID())
+        return isNew
+
+    def chart(self, kind: str) -> Any:
+        """Return the chart of LOSS or FRECHET, or None while there is none.
+
+        :param kind: LOSS (held-out losses are in it, too) or FRECHET.
+        """
+        return self._find("vtkMRMLPlotChartNode", kind)
+
+    def _fillTable(self, group: str, columns: Columns) -> Any:
+        table = self._find("vtkMRMLTableNode", group)
+        if table is None:
+            table = self._add("vtkMRMLTableNode", group, "{run} {curves}", group)
+        with slicer.util.NodeModify(table):
+            slicer.util.updateTableFromArray(table, tuple(columns.values()), list(columns))
+        return table
+
+    def _newChart(self, kind: str) -> Any:
+        chart = self._add("vtkMRMLPlotChartNode", kind, "{run} {curves}", kind)
+        chart.SetTitle(_("{curves} of {run}").format(curves=_titleOf(kind), run=self._run.name))
+        chart.SetXAxisTitle(_("epoch"))
+        chart.SetYAxisTitle(_titleOf(kind))
+        return chart
+
+    def _newSeries(self, name: str, group: str) -> Any:
+        series = self._add("vtkMRMLPlotSeriesNode", name, "{curves}", _curveName(name))
+        series.SetXColumnName("epoch")
+        series.SetYColumnName(name)
+        series.SetPlotType(series.PlotTypeScatter)  # "scatter": x is a column; lines join the points
+        isSparse = group != LOSS
+        series.SetMarkerStyle(series.MarkerStyleCircle if isSparse else series.MarkerStyleNone)
+        series.SetLineStyle(series.LineStyleDash if group == HELD_OUT else series.LineStyleSolid)
+        series.SetLineWidth(2)
+        series.SetColor(*_COLOURS.get(name.removesuffix("_held_out"), _OTHER_COLOUR))
+        return series
+
+    def _add(self, className: str, role: str, name: str, curves: str) -> Any:
+        node = self._scene.CreateNodeByClass(className)
+        node.UnRegister(None)
+        node.SetName(self._scene.GenerateUniqueName(name.format(run=self._run.name, curves=_titleOf(curves))))
+        node.SetAttribute(RUN_ATTRIBUTE, str(self._run))
+        node.SetAttribute(ROLE_ATTRIBUTE, role)
+        node = self._scene.AddNode(node)
+        self._putIntoFolder(node)
+        return node
+
+    def _putIntoFolder(self, node: Any) -> None:
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self._scene)
+        top, name = hierarchy.GetSceneItemID(), _("Training {run}").format(run=self._run.name)
+        folder = hierarchy.GetItemChildWithName(top, name) or hierarchy.CreateFolderItem(top, name)
+        item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(folder, node)
+        hierarchy.SetItemParent(item, folder)
+
+    def _find(self, className: str, role: str) -> Any:
+        for node in nodesByClass(self._scene, className):
+            if (node.GetAttribute(RUN_ATTRIBUTE), node.GetAttribute(ROLE_ATTRIBUTE)) == (str(self._run), role):
+                return node
+        return None
+
+
+def _titleOf(kind: str) -> str:
+    return {LOSS: _("Loss"), HELD_OUT: _("Held-out loss"), FRECHET: _("Fréchet distance")}.get(kind, kind)
+
+
+def _curveName(name: str) -> str:
+    names = {
+        "anatomy": _("anatomy"),
+        "detail": _("detail"),
+        "anatomy_held_out": _("anatomy, held out"),
+        "detail_held_out": _("detail, held out"),
+    }
+    return names.get(name, name)
