@@ -220,7 +220,8 @@ def _derivation(volume: CTVolume) -> str:
 
 def _content_hash(volume: CTVolume, description: str, identity: SyntheticIdentity) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(volume.hu, dtype="<i2").tobytes())
-    digest.update(np.round(volume.geometry.ijk_to_lps, 6).tobytes())
+    # To 1e-6 mm, and without the sign of zero: a volume that was saved and loaded again is the same one.
+    digest.update((np.round(volume.geometry.ijk_to_lps, 6) + 0.0).tobytes())
     digest.update(json.dumps([volume.portable_metadata, description, astuple(identity)]).encode())
     return digest.hexdigest()
 
@@ -231,6 +232,5 @@ def _uid(digest: str, role: str) -> str:
 
 
 def _ds(value: float) -> str:
-    """``value`` in the 16 characters of a DICOM decimal string, as exactly as they allow."""
-    value = float(value)
-    return format_number_as_ds(0.0 if abs(value) < 1e-12 else value)
+    """``value`` as a DICOM decimal string (16 characters), to 1e-10: 0.7031 stays 0.7031, whatever it came through."""
+    return format_number_as_ds(round(float(value), 10) + 0.0)

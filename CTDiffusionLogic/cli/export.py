@@ -101,9 +101,13 @@ def export_volume(args: argparse.Namespace, console: Console, output: Output, *,
         if output.is_folder:
             given = (args.patient_name, args.patient_id_prefix, args.study_description)
             names = (field.name for field in dataclasses.fields(SyntheticIdentity))
-            identity = SyntheticIdentity(**{name: text for name, text in zip(names, given, strict=True) if text})
+            chosen = {name: text for name, text in zip(names, given, strict=True) if text is not None}
             write_synthetic_dicom(
-                volume, output.path, description=args.description, identity=identity, on_slice=on_slice
+                volume,
+                output.path,
+                description=args.description,
+                identity=SyntheticIdentity(**chosen),
+                on_slice=on_slice,
             )
         else:
             write_volume(volume, output.target)
