@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from CTDiffusionLib import Comparison, CornerAnnotation, Layouts, SceneVolumes, SelfTest, SyntheticFile
+from CTDiffusionLib import Comparison, CornerAnnotation, Layouts, SampleVolumes, SceneVolumes, SelfTest, SyntheticFile
+from CTDiffusionLib.ExportLogic import ExportLogic
 from CTDiffusionLib.GenerateLogic import GenerateLogic
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -49,8 +50,9 @@ class CTDiffusion(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", self.onStartupCompleted)
 
     def onStartupCompleted(self) -> None:
-        """Label synthetic volumes, and know our layouts, whether or not the module is ever opened."""
+        """Label synthetic volumes, know our layouts, offer our sample, whether or not the module is ever opened."""
         Layouts.registerLayouts()
+        SampleVolumes.register(self.resourcePath("Icons/CTTorsoPhantom.png"))
         self.syntheticLabels = CornerAnnotation.SyntheticLabels(slicer.mrmlScene)
 
 
@@ -131,6 +133,15 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
         """What generates; made when it is first needed."""
         return GenerateLogic()
 
+    @cached_property
+    def exports(self) -> ExportLogic:
+        """What exports; made when it is first needed."""
+        return ExportLogic()
+
+    def exportVolumes(self, nodes: Any, folder: str | Path, **options: Any) -> Any:
+        """Write synthetic volumes as DICOM, NRRD or NIfTI; see CTDiffusionLib.ExportLogic.exportVolumes."""
+        return self.exports.exportVolumes(nodes, folder, **options)
+
     def generate(self, **options: Any) -> Any:
         """Generate volumes into the scene; see CTDiffusionLib.GenerateLogic.generate."""
         return self.generation.generate(**options)
@@ -139,14 +150,16 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
         """The choices of the comparison in the scene; see CTDiffusionLib.CompareParameters."""
         return self.getParameterNodes()[0]
 
-    def getParameterNodes(self) -> tuple[Any, Any]:
-        """The module's choices in the scene, all in one node: of the comparison and of generations."""
+    def getParameterNodes(self) -> tuple[Any, ...]:
+        """The module's choices in the scene, all in one node: of the comparison, of generations, of exports."""
         from CTDiffusionLib.CompareParameters import CompareParameters
+        from CTDiffusionLib.ExportParameters import ExportParameters
         from CTDiffusionLib.GenerateParameters import GenerateParameters
 
-        wraps: tuple[Any, Any] = (CompareParameters, GenerateParameters)  # decorators gave them other constructors
+        # Any: decorators gave them other constructors.
+        wraps: tuple[Any, ...] = (CompareParameters, GenerateParameters, ExportParameters)
         node = super().getParameterNode()
-        return wraps[0](node), wraps[1](node)
+        return tuple(wrap(node) for wrap in wraps)
 
 
 class CTDiffusionTest(ScriptedLoadableModuleTest):

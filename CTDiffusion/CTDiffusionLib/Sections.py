@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from . import Provenance
 from .ComparePanel import ComparePanel
+from .ExportPanel import ExportPanel
 from .GenerateDevices import DeviceFinder
 from .GeneratePanel import GeneratePanel
 
@@ -29,13 +30,15 @@ class Sections:
         own = slicer.util.childWidgetVariables
         self.compare = ComparePanel(own(ui.compareCollapsibleButton), logic)
         self.generate = GeneratePanel(own(ui.generateCollapsibleButton), logic.generation, self.devices)
+        self.export = ExportPanel(loadSection("ExportSection"), logic.exports)
         self.generate.volumeMade.connect(self.onVolumeMade)
 
     def open(self) -> None:
         """Show and follow what is chosen in the scene; look for devices, the first time."""
-        compare, generate = self._logic.getParameterNodes()
+        compare, generate, export = self._logic.getParameterNodes()
         self.compare.setParameters(compare)
         self.generate.setParameters(generate)
+        self.export.setParameters(export)
         if not self.devices.isKnown:
             self.devices.ask()
 
@@ -43,17 +46,20 @@ class Sections:
         """Follow nothing: the user is elsewhere, or the scene is about to be closed. Jobs go on."""
         self.compare.setParameters(None)
         self.generate.setParameters(None)
+        self.export.setParameters(None)
 
     def cleanup(self) -> None:
         """Slicer closes, or the module is reloaded: jobs end with their whole process trees."""
         self.close()
         self.compare.cleanup()
         self.generate.cleanup()
+        self.export.cleanup()
         self._logic.generation.worker.endAll(_("The module was closed."))
 
     def onVolumeMade(self, volume: Any) -> None:
-        """Let the user compare it at once with the volume it was made like, if there is one."""
+        """Let the user compare it at once with the volume it was made like, if there is one; or export it."""
         parameters = self._logic.getParameterNode()
         parameters.syntheticVolume = volume
         if (reference := Provenance.referenceVolume(volume)) is not None:
             parameters.realVolume = reference
+        self.export.choose(volume)

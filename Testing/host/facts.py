@@ -12,6 +12,18 @@ from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 from .copy_facts import normalizedSignature
 
 FACTS: dict[str, Any] = json.loads((Path(__file__).parent / "slicer_api.json").read_text())
+#: Classes that the lists leave out, read in the header that is named.
+FACTS["qt"]["qSlicerDICOMExportable"] = {  # Modules/Scripted/DICOMLib/Widgets/qSlicerDICOMExportable.h
+    "base": "QObject",
+    "properties": {
+        **dict.fromkeys(("name", "tooltip", "pluginClass", "directory"), "QString"),
+        "subjectHierarchyItemID": "vtkIdType",
+        "confidence": "double",
+        "tags": "TagsMap",
+    },
+    "signals": [],
+    "methods": ["setTag(QString,QString)", "tag(QString)"],
+}
 SLICER_VERSION: str = FACTS["slicer"]
 
 #: Names that PythonQt or Slicer's decorators add, or that the lists leave out, with their source.

@@ -27,6 +27,7 @@ from . import (
     processes,
     pythonqt,
     scripted_module,
+    slicer_modules,
     slicer_sources,
     ui_loader,
 )
@@ -104,6 +105,7 @@ class ModuleHost:
         )
         self._setSlicer("app", self.app)
         self._setSlicer("modules", Modules(self.logics))
+        self._setSlicer("qSlicerDICOMExportable", slicer_modules.qSlicerDICOMExportable)
         for name, cls in mrml_widgets.CLASSES.items():
             self._setSlicer(name, cls)
         source = slicer_sources.folder()
@@ -199,6 +201,7 @@ class ModuleHost:
             "ctk": ctk_widgets.ctkModule(),
             "slicer.parameterNodeWrapper": parameter_wrapper.newModule(),
             **scripted_module.newModules(),
+            **slicer_modules.newModules(),
         }
         for name, module in made.items():
             previous = sys.modules.get(name)

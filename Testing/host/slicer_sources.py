@@ -21,6 +21,11 @@ _FILES = {
     "slicer.ScriptedLoadableModule": "ScriptedLoadableModule.py",
     "slicer.parameterNodeWrapper": "parameterNodeWrapper/__init__.py",
 }
+#: Modules of Slicer, from the root of its sources; taken where that is at hand too.
+_MODULE_FILES = {
+    "DICOMLib": "Modules/Scripted/DICOMLib/DICOMPlugin.py",
+    "SampleData": "Modules/Scripted/SampleData/SampleData.py",
+}
 _FUNCTIONS = ("launchConsoleProcess", "logProcessOutput", "executePythonModule", "reloadScriptedModule", "loadUI")
 
 
@@ -51,6 +56,10 @@ def load(source: Path) -> dict[str, types.ModuleType]:
 
     for name, file in _FILES.items():
         setattr(slicer, name.partition(".")[2], _load(name, source / file))
+    for name, file in _MODULE_FILES.items():
+        path = source.parents[2] / file
+        if path.is_file():
+            _load(name, path)
     return {name: sys.modules[name] for name in _FILES}
 
 

@@ -1,0 +1,177 @@
+"""The panel that exports synthetic volumes: what the user chose to logic, and what the worker tells to the user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import slicer.util
+import vtk
+from slicer.i18n import tr as _
+
+from . import Provenance
+from .ExportLogic import ExportLogic
+from .ExportRequest import ExportRequest
+from .ExportRun import ExportRun
+from .JobEnding import JobEnding
+from .SlicerHost import nodesByClass
+from .SyntheticFile import recogniseFile
+
+VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
+
+
+class ExportPanel(slicer.util.VTKObservationMixin):
+    """Connects the widgets of ExportSection.ui with the logic and the parameter node.
+
+    :param ui: the widgets by name.
+    :param logic: what exports.
+    """
+
+    def __init__(self, ui: Any, logic: ExportLogic) -> None:
+        super().__init__()
+        self._ui, self._logic = ui, logic
+        self._parameters: Any = None
+        self._guiTag: Any = None
+        self._run: ExportRun | None = None
+        ui.exportVolumesSelector.addAttribute(VOLUME_CLASS, Provenance.SYNTHETIC_ATTRIBUTE, "yes")
+        ui.exportVolumesSelector.connect("checkedNodesChanged()", self.onParametersModified)
+        ui.exportButton.connect("clicked(bool)", self.onExportOrCancel)
+        ui.openFolderButton.connect("clicked(bool)", self.onOpenFolder)
+        ui.copyExportLogButton.connect("clicked(bool)", self.onCopyLog)
+
+    def setParameters(self, parameters: Any) -> None:
+        """Show and follow another parameter node.
+
+        :param parameters: an ExportParameters, or None while there is none (the scene is being closed).
+        """
+        self.removeObservers()
+        if self._parameters is not None:
+            self._parameters.disconnectGui(self._guiTag)
+        self._parameters = parameters
+        if parameters is not None:
+            if parameters.exportFolder == Path():  # nothing was chosen yet
+                parameters.exportFolder = Path.home() / "CTDiffusion export"
+            self._guiTag = parameters.connectGui(self._ui)
+            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            for volume in nodesByClass(slicer.mrmlScene, VOLUME_CLASS):
+                recogniseFile(volume)  # files that were loaded with Add Data come into the list
+            self.onParametersModified()
+
+    def choose(self, volume: Any) -> None:
+        """Select a volume, and no other, for the next export."""
+        selector = self._ui.exportVolumesSelector
+        for other in selector.checkedNodes():
+            if other is not volume:
+                selector.uncheck(other)
+        selector.check(volume)
+
+    def cleanup(self) -> None:
+        """Stop listening; what runs is ended by who owns the worker."""
+        self.setParameters(None)
+        self._follow(None)
+
+    def onParametersModified(self, *_arguments: Any) -> None:
+        """Show what will be written, and whether it can be; the button's tool tip says what is missing."""
+        parameters, ui, run = self._parameters, self._ui, self._run
+        if parameters is None:
+            return
+        ui.exportDicomCollapsibleButton.visible = parameters.exportFormat == "DICOM"
+        ui.exportIdentityLabel.text = self._identityText()
+        ui.openFolderButton.enabled = Path(parameters.exportFolder).is_dir()
+        button = ui.exportButton
+        if run is not None and run.isRunning:
+            button.text = _("Stopping...") if run.job.isStopping else _("Cancel")
+            button.enabled = not run.job.isStopping
+            button.toolTip = _("Stop the export. Volumes that are written by then stay.")
+            return
+        problem = ""
+        if not ui.exportVolumesSelector.checkedNodes():
+            problem = _("Choose the synthetic volumes to export.")
+        elif parameters.exportFolder == Path():
+            problem = _("Choose a folder.")
+        button.text = _("Export")
+        button.enabled = not problem
+        button.toolTip = problem or _("Write the chosen volumes. Slicer can be used meanwhile.")
+
+    def onExportOrCancel(self, *_arguments: Any) -> None:
+        """Start, or stop what runs."""
+        if self._run is not None and self._run.isRunning:
+            self._run.cancel()
+            self._say(_("Stopping..."))
+            self.onParametersModified()
+            return
+        parameters, ui = self._parameters, self._ui
+        request = ExportRequest(
+            folder=parameters.exportFolder,
+            fileFormat=parameters.exportFormat,
+            patientName=parameters.exportPatientName,
+            patientIDPrefix=parameters.exportPatientIDPrefix,
+            studyDescription=parameters.exportStudyDescription,
+        )
+        try:
+            run = self._logic.start(ui.exportVolumesSelector.checkedNodes(), request)
+        except Exception as error:
+            self._say(_("Nothing was exported: {error}").format(error=error))
+            return
+        ui.exportFolderEdit.addCurrentPathToHistory()
+        self._follow(run)
+        ui.exportProgressBar.setRange(0, 0)
+        ui.exportProgressBar.visible = True
+        self._say(_("Starting..."))
+        self.onParametersModified()
+
+    def onOpenFolder(self, *_arguments: Any) -> None:
+        """Show the folder in the system's file browser."""
+        import qt
+
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._parameters.exportFolder)))
+
+    def onCopyLog(self, *_arguments: Any) -> None:
+        """Put the log on the clipboard."""
+        slicer.app.clipboard().setText(self._ui.exportLogText.plainText)
+
+    def _follow(self, run: ExportRun | None) -> None:
+        for old in [self._run] if self._run is not None else []:
+            old.progressed.disconnect(self._onProgress)
+            old.ended.disconnect(self._onEnded)
+        self._run = run
+        if run is not None:
+            run.progressed.connect(self._onProgress)
+            run.ended.connect(self._onEnded)
+
+    def _onProgress(self, share: float, sentence: str) -> None:
+        bar = self._ui.exportProgressBar
+        bar.setRange(0, 1000)
+        bar.value = int(1000 * share)
+        if self._run is not None and not self._run.job.isStopping:
+            self._say(sentence)
+
+    def _onEnded(self, ending: JobEnding) -> None:
+        run, ui = self._run, self._ui
+        ui.exportProgressBar.visible = False
+        ui.exportLogText.plainText = run.log if run is not None else ""
+        ui.exportLogCollapsibleButton.visible = True
+        written = run.written if run is not None else []
+        names = _("Written: {names}.").format(names=", ".join(path.name for path in written)) if written else ""
+        if ending.kind == "finished":
+            self._say(_("Done. {names}").format(names=names))
+        elif ending.kind == "cancelled":
+            self._say(f"{ending.text} {names or _('Nothing was written.')}")
+        else:
+            self._say(_("Failed: {text}").format(text=f"{ending.text} {names}".strip()))
+        self.onParametersModified()
+
+    def _say(self, text: str) -> None:
+        warnings = self._run.warnings if self._run is not None else []
+        self._ui.exportStatusLabel.text = "\n".join([text, *warnings])
+
+    def _identityText(self) -> str:
+        from CTDiffusionLogic.dicom_identity import SyntheticIdentity
+
+        parameters = self._parameters
+        identity = SyntheticIdentity(
+            parameters.exportPatientName, parameters.exportPatientIDPrefix, parameters.exportStudyDescription
+        )
+        return _("Written as: {name}, ID {prefix}-..., study {study}. Nothing of a real patient is written.").format(
+            name=identity.patient_name, prefix=identity.patient_id_prefix, study=identity.study_description
+        )
