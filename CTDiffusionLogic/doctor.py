@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -194,16 +195,33 @@ def _probe(*, generate: bool = False) -> Iterator[Check]:
 
 
 def _probe_imports() -> Iterator[Check]:
+    broken: set[str] = set()
     for requirement in CORE:
         if installed_version(requirement.name) is None:
             continue  # said already
         try:
             importlib.import_module(requirement.module)
         except Exception as error:
+            culprit = _culprit(error, requirement).name
+            if culprit in broken or installed_version(culprit) is None:
+                continue  # a consequence of what was said already
+            broken.add(culprit)
             cause = f"{type(error).__name__}: {error}".splitlines()[0]
-            remedy = f"Reinstall it: python -m pip install --force-reinstall {requirement.name}."
-            text = f"installed but does not import ({cause})"
-            yield Check(requirement.name, "problem", text, remedy, "broken")
+            remedy = f"Reinstall it: python -m pip install --force-reinstall {culprit}."
+            yield Check(culprit, "problem", f"installed but does not import ({cause})", remedy, "broken")
+
+
+def _culprit(error: BaseException, requirement: Requirement) -> Requirement:
+    """Return which package is to blame for an import that failed: diffusers, say, imports safetensors."""
+    while (origin := error.__cause__ or error.__context__) is not None:
+        error = origin
+    known = {other.module: other for other in CORE}
+    absent = known.get((error.name or "").partition(".")[0]) if isinstance(error, ModuleNotFoundError) else None
+    if absent is not None and installed_version(absent.name) is None:
+        return absent
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        requirement = known.get(str(frame.f_globals.get("__name__")).partition(".")[0], requirement)
+    return requirement
 
 
 def _probe_device(name: str) -> Check:

@@ -81,6 +81,30 @@ def test_a_torch_that_does_not_import(tmp_path, monkeypatch):
     assert "reinstall" in checks["torch"].remedy
 
 
+@pytest.mark.parametrize(
+    ("code", "blamed"),
+    [("raise ImportError('half of it')", ["safetensors"]), ("import torch.no_such_part", ["safetensors"])],
+)
+def test_the_package_to_blame_is_named_and_not_who_imports_it(tmp_path, monkeypatch, code, blamed):
+    (tmp_path / "safetensors").mkdir()
+    (tmp_path / "safetensors" / "__init__.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("safetensors", "diffusers")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(doctor, "CORE", [r for r in CORE if r.name in ("torch", "diffusers", "safetensors")])
+    assert [check.name for check in doctor._probe_imports()] == blamed
+
+
+def test_what_a_missing_package_breaks_is_not_called_broken(monkeypatch):
+    wanted = [r for r in CORE if r.name in ("diffusers", "safetensors")]
+    monkeypatch.setattr(doctor, "CORE", wanted)
+    monkeypatch.setattr(doctor, "installed_version", lambda name: None if name == "safetensors" else "1")
+    for name in [name for name in sys.modules if name.split(".")[0] in ("safetensors", "diffusers")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert list(doctor._probe_imports()) == []
+
+
 def test_a_torch_that_crashes_the_process(tmp_path, monkeypatch):
     fake_torch(tmp_path, monkeypatch, "import os; os.abort()")
     checks = last_checks()
