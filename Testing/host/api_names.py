@@ -26,6 +26,7 @@ RETURNS = {
     ("qSlicerApplication", "layoutManager"): "qSlicerLayoutManager",
     ("qSlicerApplication", "moduleManager"): "qSlicerModuleManager",
     ("qSlicerApplication", "commandOptions"): "qSlicerCommandOptions",
+    ("qSlicerCoreApplication", "extensionsManagerModel"): "qSlicerExtensionsManagerModel",
     ("qSlicerApplication", "settings"): "QSettings",
     ("qSlicerApplication", "userSettings"): "QSettings",
     ("qSlicerApplication", "ioManager"): "qSlicerIOManager",

@@ -102,6 +102,27 @@ class qSlicerCommandOptions(StandIn, QObject):
     pythonDisabled = False
 
 
+@standsFor("qSlicerExtensionsManagerModel")
+class qSlicerExtensionsManagerModel(StandIn, QObject):
+    """The extensions: a test says in ``_installed`` which there are, and in ``_isReachable`` whether the server is."""
+
+    interactive = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._installed: set[str] = set()
+        self._isReachable = True
+
+    def isExtensionInstalled(self, name: str) -> bool:
+        return name in self._installed
+
+    def installExtensionFromServer(self, name: str, restart: bool = True, update: bool = False) -> bool:
+        if not self._isReachable:
+            return False
+        self._installed.add(name)
+        return True
+
+
 @standsFor("qSlicerApplication")
 class qSlicerApplication(StandIn, QApplication):
     """slicer.app: one in a process; ``begin`` gives it a new host's scene and folders."""
@@ -127,12 +148,15 @@ class qSlicerApplication(StandIn, QApplication):
         self._isTesting = False
         self._moduleManager: Any = None
         self._layoutManager: Any = None
+        self._extensions: Any = None
+        self._restartReasons: list[str] = []
 
     def _begin(self, *, scene: Any, logics: Any, folder: Path, isTesting: bool, layoutManager: Any) -> None:
         """Serve a new host: its scene and module logics, an empty folder for settings and files."""
         self._folder, self._scene, self._logics, self._isTesting = folder, scene, logics, isTesting
         self._layoutManager = layoutManager
         self._moduleManager = qSlicerModuleManager()
+        self._extensions, self._restartReasons = qSlicerExtensionsManagerModel(), []
         self._end()
 
     def _end(self) -> None:
@@ -202,6 +226,13 @@ class qSlicerApplication(StandIn, QApplication):
 
     def setRenderPaused(self, isPaused: bool) -> None:
         """Nothing is rendered."""
+
+    def extensionsManagerModel(self) -> Any:
+        return self._extensions
+
+    def confirmRestart(self, reason: str = "") -> bool:
+        self._restartReasons.append(reason)
+        return False
 
     def restart(self) -> None:
         raise AssertionError("the module restarts Slicer")

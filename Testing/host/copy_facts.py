@@ -83,6 +83,7 @@ QT_CLASSES = [
     "qSlicerCoreApplication",
     "qSlicerCoreCommandOptions",
     "qSlicerCoreIOManager",
+    "qSlicerExtensionsManagerModel",
     "qSlicerIOManager",
     "qSlicerLayoutManager",
     "qSlicerLoadableModule",
