@@ -1,4 +1,4 @@
-"""One run of a ``ctdiffusion`` command for Slicer: a private folder, events as signals, one ending."""
+"""One run of a command for Slicer, mostly of ``ctdiffusion``: a private folder, events as signals, one ending."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from slicer.i18n import tr as _
 
 from .JobEnding import JobEnding, endingOf
-from .JobProcess import JobProcess, libraryEnvironment, pythonExecutable
+from .JobProcess import JobProcess, libraryEnvironment, plainEnvironment, pythonExecutable
 from .JobSignal import Signal
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Lines of the log that are kept.
 LOG_LINES = 5000
+#: The module that is the command ``ctdiffusion``: it alone knows events.
+LIBRARY = "CTDiffusionLogic"
 #: So begins every event; what a library has written without a line break may stand before it.
 EVENT_START = '{"event": '
 
@@ -68,15 +70,21 @@ class JobRequest:
 
     :param kind: for example "generate": one job of a kind runs at a time.
     :param words: the command with its arguments, given the job's private folder.
+    :param module: what ``python -m`` runs them with, for example pip.
     :param prepare: what must be in that folder first; runs in a thread and may not touch Qt or the scene.
     :param graceS: how long the worker may take to leave when it is asked to, seconds; 0 for commands that cannot
-        be asked (without --cancel-file).
+        be asked (without --cancel-file, and all other modules).
+    :param onLine: given each line that is no event, first; True: it is not for the log.
+    :param ending: says how it ended; called as JobEnding.endingOf.
     """
 
     kind: str
     words: Callable[[Path], Sequence[str]]
     prepare: Callable[[Path], None] | None = None
     graceS: float = 10.0
+    module: str = LIBRARY
+    onLine: Callable[[str], bool] | None = None
+    ending: Callable[..., JobEnding] = endingOf
 
 
 class Job:
@@ -99,18 +107,19 @@ class Job:
         self._log: list[str] = []
         self._output: list[str] = []
         self._isPolling = False
-        words = [*request.words(self.folder), "--events", "json"]
-        if request.graceS > 0:
+        isOurs = request.module == LIBRARY
+        words = [*request.words(self.folder), *(["--events", "json"] if isOurs else [])]
+        if isOurs and request.graceS > 0:
             words += ["--cancel-file", str(self._sentinel)]
         prepare = request.prepare
         try:
             self._process = launch(
-                [pythonExecutable(), "-u", "-m", "CTDiffusionLogic", *words],
-                environment=libraryEnvironment(),
+                [pythonExecutable(), "-u", "-m", request.module, *words],
+                environment=libraryEnvironment() if isOurs else plainEnvironment(),
                 folder=self.folder,
                 prepare=(lambda: prepare(self.folder)) if prepare is not None else None,
             )
-            self._log.append(" ".join(["ctdiffusion", *words]))
+            self._log.append(" ".join(["ctdiffusion" if isOurs else request.module, *words]))
             self._process.start()
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -183,6 +192,8 @@ class Job:
         place = line.find(EVENT_START)
         event = parse_line(line[place:]) if place >= 0 else None
         said = line if event is None else line[:place]
+        if event is None and self.request.onLine is not None and self.request.onLine(line):
+            return
         if said.strip():
             self._output.append(said)
         if not isinstance(event, Progress | Slices):  # they would bury the rest
@@ -194,7 +205,7 @@ class Job:
             self.eventReceived.emit(event)
 
     def _end(self) -> None:
-        self.ending = endingOf(
+        self.ending = self.request.ending(
             self._last,
             self._process.exitCode,
             stopReason=self._stopReason,

@@ -40,14 +40,18 @@ def pythonExecutable() -> str:
     return found
 
 
+def plainEnvironment() -> dict[str, str]:
+    """Return Slicer's environment, in which Python sends its lines at once."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+
+
 def libraryEnvironment() -> dict[str, str]:
-    """Return Slicer's environment, in which the worker finds the package CTDiffusionLogic and sends lines at once."""
+    """Return the plain environment in which the worker finds the package CTDiffusionLogic, too."""
     import CTDiffusionLogic
 
     library = str(Path(str(CTDiffusionLogic.__file__)).resolve().parents[1])
     paths = [library, *filter(None, [os.environ.get("PYTHONPATH")])]
-    ours = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-    return {**os.environ, **ours}
+    return {**plainEnvironment(), "PYTHONPATH": os.pathsep.join(paths)}
 
 
 class JobProcess:
