@@ -1,0 +1,84 @@
+"""What the doctor's checks mean for the user: everything is there, something is missing, something is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from slicer.i18n import tr as _
+
+from .GenerateDevices import DeviceFinder
+
+
+@dataclass(frozen=True)
+class InstallState:
+    """The state of the installation.
+
+    :param kind: "unknown": nobody has looked; "checking": somebody looks; "incomplete": packages are missing, too old
+        or broken; "failed": packages are there, and it does not work; "ready".
+    :param text: the same in a sentence or two, for people.
+    :param missing: packages that are missing or too old, those that only training needs as well.
+    :param broken: packages that are there and do not work.
+    """
+
+    kind: Literal["unknown", "checking", "incomplete", "failed", "ready"]
+    text: str
+    missing: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+
+
+def stateOf(finder: DeviceFinder) -> InstallState:
+    """Read the doctor's findings.
+
+    :param finder: what has asked the doctor, or will.
+    """
+    if finder.isAsking:
+        return InstallState("checking", _("Looking at what is installed..."))
+    if not finder.isKnown:
+        return InstallState("unknown", _("Nobody has looked yet at what is installed."))
+    checks = {str(check["name"]): check for check in finder.checks}
+    problems = [check for check in finder.checks if check["status"] == "problem"]
+    missing = tuple(name for name, check in checks.items() if check.get("cause") in ("missing", "outdated"))
+    broken = _brokenPackages(problems)
+    needed = [name for name in missing if checks[name]["status"] == "problem"]
+    if needed or broken:
+        return InstallState("incomplete", _lackText(checks, needed, broken), missing, broken)
+    others = [check for check in problems if check["name"] != "computing"]
+    if finder.problem or others:
+        text = finder.problem or "{name}: {text}. {remedy}".format(**others[0])
+        return InstallState("failed", _("It does not work: {reason}").format(reason=text), missing)
+    return InstallState("ready", _readyText(finder, checks, missing), missing)
+
+
+def _brokenPackages(problems: list[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Packages to install again; where computing fails as a whole, that is PyTorch."""
+    names = [str(check["name"]) for check in problems if check.get("cause") == "broken"]
+    return tuple(dict.fromkeys("torch" if name.split()[0] in ("computing", "device") else name for name in names))
+
+
+def _lackText(checks: Mapping[str, Mapping[str, Any]], needed: list[str], broken: tuple[str, ...]) -> str:
+    words = []
+    if needed:
+        words.append(_("Missing: {names}.").format(names=", ".join(map(nameForPeople, needed))))
+    for name in broken:
+        check = next(c for n, c in checks.items() if c.get("cause") == "broken" and _brokenPackages([c]) == (name,))
+        words.append(_("Broken: {name}: {reason}.").format(name=nameForPeople(name), reason=check["text"]))
+    return " ".join(words)
+
+
+def _readyText(finder: DeviceFinder, checks: Mapping[str, Mapping[str, Any]], missing: tuple[str, ...]) -> str:
+    torch = str(checks["torch"]["text"]) if "torch" in checks else ""
+    device = finder.automatic()
+    words = [_("Ready: PyTorch {version}, {device}.").format(version=torch, device=device and device.description)]
+    if missing:
+        names = ", ".join(map(nameForPeople, missing))
+        words.append(_("Training needs besides: {names}.").format(names=names))
+    if "generation" in checks:
+        words.append(_("Test passed: {what}.").format(what=checks["generation"]["text"]))
+    return " ".join(words)
+
+
+def nameForPeople(package: str) -> str:
+    """Return what people call a package."""
+    return {"torch": "PyTorch"}.get(package, package)
