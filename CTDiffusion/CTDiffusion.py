@@ -52,7 +52,7 @@ class CTDiffusion(ScriptedLoadableModule):
     def onStartupCompleted(self) -> None:
         """Label synthetic volumes, know our layouts, offer our sample, whether or not the module is ever opened."""
         Layouts.registerLayouts()
-        SampleVolumes.register(self.resourcePath("Icons/CTTorsoPhantom.png"))
+        SampleVolumes.register()
         self.syntheticLabels = CornerAnnotation.SyntheticLabels(slicer.mrmlScene)
 
 

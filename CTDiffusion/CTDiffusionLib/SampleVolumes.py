@@ -23,14 +23,14 @@ NAME = "CT torso phantom (procedural)"
 NODE_NAME = "CT torso phantom"
 #: Not on any server; see rewrittenAddress.
 ADDRESS = "ctdiffusion:torso-phantom"
+_THUMBNAIL = Path(__file__).resolve().parents[1] / "Resources" / "Icons" / "CTTorsoPhantom.png"
 #: From the pelvis to the shoulders, coarse enough to be drawn in seconds.
 SIZE = {"slices": 72, "spacing_mm": (2.3, 2.3, 6.0), "size": 176}
 
 
-def register(thumbnail: str | Path) -> bool:
+def register() -> bool:
     """Offer the phantom in the Sample Data module.
 
-    :param thumbnail: a picture of it.
     :return: whether Slicer has that module.
     """
     try:
@@ -45,7 +45,7 @@ def register(thumbnail: str | Path) -> bool:
         fileNames="CTTorsoPhantom.nrrd",
         nodeNames=NODE_NAME,
         customDownloader=drawPhantom,
-        thumbnailFileName=str(thumbnail),
+        thumbnailFileName=str(_THUMBNAIL),
         loadFileTypes="VolumeFile",
     )
     if hasattr(logic, "registerUrlRewriteRule"):

@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 for _folder in (REPOSITORY, REPOSITORY / "CTDiffusion", REPOSITORY / "Testing", REPOSITORY / "Testing" / "demo"):
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
-if importlib.util.find_spec("slicer.i18n") is None:  # slicer-core has no translations
+if not hasattr(slicer, "i18n") and importlib.util.find_spec("slicer.i18n") is None:  # slicer-core has none
     _i18n = types.ModuleType("slicer.i18n")
     _i18n.tr, _i18n.translate = (lambda text: text), (lambda context, text: text)  # type: ignore[attr-defined]
     sys.modules["slicer.i18n"] = slicer.i18n = _i18n

@@ -140,11 +140,11 @@ print(read_volume.__module__)
     assert finished.stdout.strip() == "CTDiffusionLogic.volume_io"
 
 
-def test_the_panel_and_its_form_agree():
-    form = ElementTree.parse(MODULE / "Resources" / "UI" / "CTDiffusion.ui").getroot()
-    widgets = {widget.get("name"): widget for widget in form.iter("widget")}
+def test_the_panels_and_their_forms_agree():
+    forms = [ElementTree.parse(path).getroot() for path in sorted((MODULE / "Resources" / "UI").glob("*.ui"))]
+    widgets = {widget.get("name"): widget for form in forms for widget in form.iter("widget")}
     code = "".join(path.read_text() for path in (MODULE / "CTDiffusionLib").glob("*Panel.py"))
-    assert set(re.findall(r"\b_?ui\.(\w+)", code)) <= set(widgets), "the panel uses widgets that the form lacks"
+    assert set(re.findall(r"\b_?ui\.(\w+)", code)) <= set(widgets), "a panel uses widgets that no form has"
     parameters = "".join(path.read_text() for path in (MODULE / "CTDiffusionLib").glob("*Parameters.py"))
     declared = set(re.findall(r"^    (\w+): ", parameters, re.M))
     bound = {
@@ -153,11 +153,16 @@ def test_the_panel_and_its_form_agree():
         for p in widget.findall("property")
         if p.get("name") == "SlicerParameterName"
     }
-    assert set(bound) == declared - {"model", "device"}  # lists that are filled at run time
-    selectors = {name for name, widget in widgets.items() if widget.get("class") == "qMRMLNodeComboBox"}
-    connected = {c.findtext("receiver") for c in form.iter("connection")}
-    assert connected == selectors
-    assert form.find("widget").get("class") == "qMRMLWidget"
-    listed = {c.findtext("class") for c in form.iter("customwidget")}
-    used = {w.get("class") for w in form.iter("widget") if w.get("class").startswith(("ctk", "qMRML"))}
-    assert used == listed
+    assert set(bound) <= declared
+    assert {"model", "device"} <= declared - set(bound)  # lists that are filled at run time
+    for form in forms:
+        selectors = {
+            w.get("name")
+            for w in form.iter("widget")
+            if w.get("class") in ("qMRMLNodeComboBox", "qMRMLCheckableNodeComboBox")
+        }
+        assert {c.findtext("receiver") for c in form.iter("connection")} == selectors
+        assert form.find("widget").get("class") == "qMRMLWidget"
+        listed = {c.findtext("class"): c.findtext("extends") for c in form.iter("customwidget")}
+        used = {w.get("class") for w in form.iter("widget") if w.get("class").startswith(("ctk", "qMRML"))}
+        assert set(listed) == used | {base for base in listed.values() if base != "QWidget"}
