@@ -13,6 +13,8 @@ from .ComparePanel import ComparePanel
 from .ExportPanel import ExportPanel
 from .GenerateDevices import DeviceFinder
 from .GeneratePanel import GeneratePanel
+from .InstallLogic import InstallLogic
+from .InstallPanel import InstallPanel
 
 
 class Sections:
@@ -32,6 +34,8 @@ class Sections:
         self.generate = GeneratePanel(own(ui.generateCollapsibleButton), logic.generation, self.devices)
         self.export = ExportPanel(loadSection("ExportSection"), logic.exports)
         self.generate.volumeMade.connect(self.onVolumeMade)
+        installation = InstallLogic(logic.generation.worker, self.devices)
+        self.install = InstallPanel(loadSection("InstallSection", onTop=True), installation)
 
     def open(self) -> None:
         """Show and follow what is chosen in the scene; look for devices, the first time."""
@@ -53,6 +57,7 @@ class Sections:
         self.close()
         self.compare.cleanup()
         self.generate.cleanup()
+        self.install.cleanup()
         self.export.cleanup()
         self._logic.generation.worker.endAll(_("The module was closed."))
 
