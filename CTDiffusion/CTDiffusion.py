@@ -15,6 +15,7 @@ import slicer
 from CTDiffusionLib import Comparison, CornerAnnotation, Layouts, SampleVolumes, SceneVolumes, SelfTest, SyntheticFile
 from CTDiffusionLib.ExportLogic import ExportLogic
 from CTDiffusionLib.GenerateLogic import GenerateLogic
+from CTDiffusionLib.TrainLogic import TrainLogic
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -138,6 +139,15 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
         """What exports; made when it is first needed."""
         return ExportLogic()
 
+    @cached_property
+    def training(self) -> TrainLogic:
+        """What trains; made when it is first needed."""
+        return TrainLogic(self.generation.worker, self.generation.settings)
+
+    def train(self, runFolder: str | Path, **options: Any) -> Any:
+        """Train a model on real scans; see CTDiffusionLib.TrainLogic.train."""
+        return self.training.train(runFolder, **options)
+
     def exportVolumes(self, nodes: Any, folder: str | Path, **options: Any) -> Any:
         """Write synthetic volumes as DICOM, NRRD or NIfTI; see CTDiffusionLib.ExportLogic.exportVolumes."""
         return self.exports.exportVolumes(nodes, folder, **options)
@@ -151,13 +161,14 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
         return self.getParameterNodes()[0]
 
     def getParameterNodes(self) -> tuple[Any, ...]:
-        """The module's choices in the scene, all in one node: of the comparison, of generations, of exports."""
+        """The module's choices in the scene, all in one node: of comparison, generations, exports, trainings."""
         from CTDiffusionLib.CompareParameters import CompareParameters
         from CTDiffusionLib.ExportParameters import ExportParameters
         from CTDiffusionLib.GenerateParameters import GenerateParameters
+        from CTDiffusionLib.TrainParameters import TrainParameters
 
         # Any: decorators gave them other constructors.
-        wraps: tuple[Any, ...] = (CompareParameters, GenerateParameters, ExportParameters)
+        wraps: tuple[Any, ...] = (CompareParameters, GenerateParameters, ExportParameters, TrainParameters)
         node = super().getParameterNode()
         return tuple(wrap(node) for wrap in wraps)
 

@@ -15,6 +15,7 @@ from .GenerateDevices import DeviceFinder
 from .GeneratePanel import GeneratePanel
 from .InstallLogic import InstallLogic
 from .InstallPanel import InstallPanel
+from .TrainPanel import TrainPanel
 
 
 class Sections:
@@ -32,6 +33,9 @@ class Sections:
         own = slicer.util.childWidgetVariables
         self.compare = ComparePanel(own(ui.compareCollapsibleButton), logic)
         self.generate = GeneratePanel(own(ui.generateCollapsibleButton), logic.generation, self.devices)
+        self.train = TrainPanel(loadSection("TrainSection"), logic.training, self.devices)
+        self.train.modelMade.connect(self.onModelMade)
+        self.train.modelFinished.connect(self.onModelFinished)
         self.export = ExportPanel(loadSection("ExportSection"), logic.exports)
         self.generate.volumeMade.connect(self.onVolumeMade)
         installation = InstallLogic(logic.generation.worker, self.devices)
@@ -39,10 +43,11 @@ class Sections:
 
     def open(self) -> None:
         """Show and follow what is chosen in the scene; look for devices, the first time."""
-        compare, generate, export = self._logic.getParameterNodes()
+        compare, generate, export, train = self._logic.getParameterNodes()
         self.compare.setParameters(compare)
         self.generate.setParameters(generate)
         self.export.setParameters(export)
+        self.train.setParameters(train)
         if not self.devices.isKnown:
             self.devices.ask()
 
@@ -51,12 +56,14 @@ class Sections:
         self.compare.setParameters(None)
         self.generate.setParameters(None)
         self.export.setParameters(None)
+        self.train.setParameters(None)
 
     def cleanup(self) -> None:
         """Slicer closes, or the module is reloaded: jobs end with their whole process trees."""
         self.close()
         self.compare.cleanup()
         self.generate.cleanup()
+        self.train.cleanup()
         self.install.cleanup()
         self.export.cleanup()
         self._logic.generation.worker.endAll(_("The module was closed."))
@@ -68,3 +75,14 @@ class Sections:
         if (reference := Provenance.referenceVolume(volume)) is not None:
             parameters.realVolume = reference
         self.export.choose(volume)
+
+    def onModelMade(self, _model: Any) -> None:
+        """A training has written another checkpoint: its model can be tried while it goes on."""
+        self.generate.fillModels()
+        self.generate.onParametersModified()
+
+    def onModelFinished(self, model: Any) -> None:
+        """Choose the model of a training that has ended."""
+        self.generate.fillModels()
+        self._logic.getParameterNodes()[1].model = str(model)
+        self.onModelMade(model)

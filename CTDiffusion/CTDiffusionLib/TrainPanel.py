@@ -177,7 +177,7 @@ class TrainPanel(slicer.util.VTKObservationMixin):
         self._follow(run)
         self._ui.trainProgressBar.setRange(0, 0)
         self._ui.trainProgressBar.visible = True
-        self._ui.trainSummaryLabel.text = ""
+        self._onSummary()
         self._showSheet(newestSample(request.run) if resume else None)
         self._say(_("Starting the worker..."))
         self.onParametersModified()
@@ -214,7 +214,8 @@ class TrainPanel(slicer.util.VTKObservationMixin):
         self._say(", ".join(word for word in words if word))
 
     def _onSummary(self) -> None:
-        self._ui.trainSummaryLabel.text = self._run.summary if self._run is not None else ""
+        text = self._run.summary if self._run is not None else ""
+        self._ui.trainSummaryLabel.text, self._ui.trainSummaryLabel.visible = text, bool(text)
 
     def _onPlots(self, isNewChart: bool) -> None:
         if isNewChart and self._run is not None and TrainLayout.areChartsShown():
