@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 from .GenerateRequest import GenerateRequest
 
 #: The library's own, which cannot be imported without torch; a test compares.
-DEFAULT_STEPS = {"multistep": (16, 10), "heun": (12, 10), "ddpm": (1000, 1000)}
+DEFAULT_STEPS = {"multistep": (28, 10), "heun": (20, 10), "ddpm": (1000, 1000)}
 DEFAULT_SLICES, DEFAULT_SPACING_MM = 64, 3.0
 FEATURE_MAPS, SLAB_COPIES = 32, 16
 

@@ -2,10 +2,11 @@
 
     python Testing/benchmarks/sampler_table.py
 
-Data: Gaussians of several widths (the ratio of the samples' standard deviation to the truth), and a mixture
-of two narrow modes with weights 0.3 and 0.7 (error of the first weight, ratio of the second mode's width).
-Deterministic samplers start from quantiles of the normal distribution, so that their figures have no
-Monte Carlo error; the ancestral one from 40,000 draws (about 0.4 % of a standard deviation).
+Data: Gaussians of several widths, in units of the noise of a pixel (the ratio of the samples' standard
+deviation to the truth), and a mixture of two narrow modes with weights 0.3 and 0.7 (error of the first
+weight, ratio of the second mode's width). Deterministic samplers start from quantiles of the normal
+distribution, so that their figures have no Monte Carlo error; the ancestral one from 40,000 draws (about
+0.4 % of a standard deviation).
 Takes about a minute on one core. The table in ``CTDiffusionLogic/sampling.py`` is made with it.
 """
 
@@ -21,13 +22,14 @@ from torch import Tensor
 from CTDiffusionLogic.sampling import (
     Model,
     ddpm_times,
+    edm_times,
     power_times,
     sample_ancestral,
     sample_heun,
     sample_multistep,
 )
 
-STDS = torch.tensor([1.0, 0.5, 0.2, 0.1, 0.05, 0.02], dtype=torch.float64)
+STDS = torch.tensor([50.0, 30.0, 14.0, 7.0, 3.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02], dtype=torch.float64)
 WEIGHTS = torch.tensor([0.3, 0.7], dtype=torch.float64)
 MEANS = torch.tensor([-0.8, 0.4], dtype=torch.float64)
 WIDTH = 0.02
@@ -97,6 +99,10 @@ def routes() -> Iterator[tuple[str, str, Route, bool]]:
         yield "diffusers UniPC", "power_times", library(name, steps, own_times=False, **flow), False
     for steps in (5, 9, 13, 26):
         yield "Heun", "power_times", lambda m, x, n=steps: sample_heun(m, x, power_times(n)), False
+    for steps in (10, 16, 20, 28, 32):
+        yield "multistep, order 2", "edm_times", lambda m, x, n=steps: sample_multistep(m, x, edm_times(n)), False
+    for steps in (12, 16, 20):
+        yield "Heun", "edm_times", lambda m, x, n=steps: sample_heun(m, x, edm_times(n)), False
     for order in (1, 2, 3):
         for steps in (6, 8, 10, 12, 16, 24, 50):
             run = lambda m, x, n=steps, o=order: sample_multistep(m, x, power_times(n), order=o)  # noqa: E731
@@ -136,7 +142,7 @@ def main() -> None:
     quantile = torch.special.ndtri((torch.arange(100_001, dtype=torch.float64) + 0.5) / 100_001)
     for name, spacing, route, random in routes():
         passes: list[float] = []
-        start = torch.randn(40_000, 6, dtype=torch.float64) if random else torch.ones(1, 6, dtype=torch.float64)
+        start = torch.randn(40_000, len(STDS), dtype=torch.float64) if random else torch.ones(1, len(STDS)).double()
         made = route(counted(gaussians, passes), start)
         ratios = (made.std(0) if random else made[0].abs()) / STDS
         made = route(mixture, torch.randn(40_000, dtype=torch.float64) if random else quantile)
