@@ -179,7 +179,13 @@ def _runs(
         "meter": meter,
         "on_warning": on_warning,
     }
-    anatomy = StageRun(denoiser=model.anatomy, size=settings.anatomy_size, steps=settings.steps, **shared)
+    anatomy = StageRun(
+        denoiser=model.anatomy,
+        size=settings.anatomy_size,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        **shared,
+    )
     detail = StageRun(
         denoiser=model.detail, size=settings.image_size, steps=settings.detail_steps, unit=unit, **shared
     )
@@ -332,6 +338,7 @@ def _metadata(model: GenerationModel, request: GenerationRequest, settings: Sett
         "sampler": settings.sampler,
         "steps": str(settings.steps),
         "detail_steps": str(settings.detail_steps),
+        "guidance": f"{settings.guidance:g}",
         "version": __version__,
     }
     if math.isfinite(settings.body_mm):

@@ -20,6 +20,7 @@ DEFAULT_SLICES = 64
 DEFAULT_SPACING_MM = 3.0
 MAX_SLICES = 1000
 MAX_STEPS = 10_000
+MAX_GUIDANCE = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +34,8 @@ class GenerationRequest:
         steps: Steps of the anatomy stage; default: the model's.
         detail_steps: Steps of the detail stage; default: the model's, or ``steps`` with "ddpm".
         sampler: A name in :data:`~CTDiffusionLogic.sampling.SAMPLERS`; default: the model's.
+        guidance: How strongly anatomy follows body position, size and class, 0 to 10; 1 is as learnt. Default: the
+            model's. See :mod:`CTDiffusionLogic.guidance`.
         body_mm: Anatomical body position of the volume's middle; default: see :func:`choose_body_mm`, or what given
             slices show.
         label: Name of a class the model was trained with; default: none.
@@ -48,6 +51,7 @@ class GenerationRequest:
     steps: int | None = None
     detail_steps: int | None = None
     sampler: str | None = None
+    guidance: float | None = None
     body_mm: float | None = None
     label: str | None = None
     like: CTVolume | None = None
@@ -72,6 +76,7 @@ class Settings:
     sampler: str
     steps: int
     detail_steps: int
+    guidance: float
     body_mm: float
     label: int
     label_name: str
@@ -118,6 +123,9 @@ def resolve(
     if sampler not in SAMPLERS:
         raise UsageError(f"There is no sampler {sampler!r}.", remedy=f"Use one of {', '.join(SAMPLERS)}.")
     steps, detail_steps = _steps(request, sampler, sampling)
+    guidance = float(sampling.get("guidance", 1.0) if request.guidance is None else request.guidance)
+    if not 0 <= guidance <= MAX_GUIDANCE:
+        raise UsageError(f"The guidance must be 0 to {MAX_GUIDANCE:g}, got {guidance:g}.")
     size = int(plan["image_size"])
     pixel_mm = float(request.pixel_mm or plan["fov_mm"] / size)
     if not 0 < pixel_mm < math.inf:
@@ -144,6 +152,7 @@ def resolve(
         sampler=sampler,
         steps=steps,
         detail_steps=detail_steps,
+        guidance=guidance,
         body_mm=body_mm,
         label=_label(label_name, card.get("labels", ())),
         label_name=label_name,

@@ -12,6 +12,7 @@ from torch import Tensor
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.denoiser.network import SlabDenoiser
 from CTDiffusionLogic.errors import Cancelled, CTDiffusionError, ResourceError
+from CTDiffusionLogic.guidance import guided_estimate
 from CTDiffusionLogic.memory import batch_size, is_out_of_memory
 from CTDiffusionLogic.sampling import Pass, Sampler, draw_slices, slice_generators
 from CTDiffusionLogic.slab_plan import Slab
@@ -91,6 +92,7 @@ class StageRun:
         device: Where the denoiser is.
         meter: Told of each pass; may raise.
         unit: What a pass over one slab counts in the meter's units.
+        guidance: See :func:`~CTDiffusionLogic.guidance.guided_estimate`.
         on_warning: Told when a batch had to be halved.
     """
 
@@ -102,6 +104,7 @@ class StageRun:
     device: torch.device
     meter: Meter
     unit: int = 1
+    guidance: float = 1.0
     on_warning: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
@@ -161,14 +164,14 @@ class StageRun:
             return draw_slices(generators, (self.size, self.size)).to(self.device)
 
         def model(x: Tensor, t: float) -> Tensor:
-            return self.denoiser(x, torch.full((count,), t, device=self.device), conditions)
+            return guided_estimate(self.denoiser, x, t, conditions, strength=self.guidance)
 
         def report(step: Pass) -> None:
             done = self.finished * passes + (step.number + 1) * count
             self.meter.passed(self.stage, self.unit * count, self.unit * done)
 
         self.meter.start()
-        x = self.sampler.run(model, noise(), self.sampler.times(self.steps), noise=noise, callback=report)
+        x = self.sampler.run(model, noise(), self.sampler.times(self.stage, self.steps), noise=noise, callback=report)
         known = conditions.mask[:, :, None, None] > 0
         made = torch.where(known, conditions.known, x).float().cpu()
         if not torch.isfinite(made).all():

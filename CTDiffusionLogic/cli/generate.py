@@ -37,6 +37,7 @@ SUMMARY = "generate synthetic CT volumes"
 SAMPLERS = ("multistep", "heun", "ddpm")
 MAX_SLICES = 1000
 MAX_STEPS = 10_000
+MAX_GUIDANCE = 10.0
 DEFAULT_SLICES = 64
 DEFAULT_SPACING_MM = 3.0
 
@@ -72,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     steps = whole_number(1, MAX_STEPS)
     add("--steps", type=steps, metavar="N", help="of the anatomy stage (default: the model's)")
     add("--detail-steps", type=steps, metavar="N", help="of the detail stage (default: the model's)")
+    add(
+        "--guidance",
+        type=number(0, MAX_GUIDANCE),
+        metavar="G",
+        help="how strongly anatomy follows body position and size; 1 is as learnt (default: the model's)",
+    )
     add("--overwrite", action="store_true", help="replace files that exist; never folders with something in them")
     add("--preview-dir", type=Path, metavar="DIR", help="write slices there as they become final, for programs")
     add_device_arguments(parser)
@@ -132,6 +139,7 @@ def _generate_all(
         steps=args.steps,
         detail_steps=args.detail_steps,
         sampler=args.sampler,
+        guidance=args.guidance,
         body_mm=args.body_mm,
         label=args.region,
         like=like,

@@ -38,7 +38,8 @@ class SlabStream:
         slices: K.
         patch: Pixels per side of a detail patch.
         seed: Of everything drawn here.
-        label_dropout: Share of slabs whose class, body position and body box are hidden, each.
+        dropout: Share of slabs whose class, body position and body box are hidden together, so that generation can
+            be guided by them; each is hidden alone half as often, because each can be unknown.
         split: "train" or "held-out".
     """
 
@@ -52,12 +53,12 @@ class SlabStream:
         slices: int,
         patch: int = 64,
         seed: int = 0,
-        label_dropout: float = 0.1,
+        dropout: float = 0.1,
         split: Literal["train", "held-out"] = "train",
     ) -> None:
         self.plan, self.cache, self.stage = plan, cache, stage
         self.batch_size, self.slices, self.patch, self.seed = batch, slices, patch, seed
-        self.label_dropout = label_dropout
+        self.dropout = dropout
         scans = plan.train if split == "train" else plan.held_out
         if stage == "detail":
             grid_mm = plan.fov_mm / plan.image_size
@@ -73,7 +74,7 @@ class SlabStream:
         rng = np.random.default_rng([self.seed, _STAGE_NUMBER[self.stage], self._split_number, number])
         chosen = rng.choice(len(self.scans), size=self.batch_size, p=self.chance)
         slabs = [self._slab(self.scans[i], rng) for i in chosen]
-        hidden = rng.random((3, len(slabs))) < self.label_dropout
+        hidden = (rng.random((3, len(slabs))) < self.dropout / 2) | (rng.random(len(slabs)) < self.dropout)
         return _collate(slabs, hide_body=hidden[0], hide_label=hidden[1], hide_box=hidden[2])
 
     def batches(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,15 @@ class SlabConditions:
     def slice(self, start: int, stop: int) -> SlabConditions:
         """Take slabs ``start`` to ``stop - 1`` of the batch."""
         return self._map(lambda t: t[start:stop])
+
+    def without_body(self) -> SlabConditions:
+        """Hide class, body position and body box."""
+        return replace(
+            self,
+            body_mm=torch.full_like(self.body_mm, torch.nan),
+            body_box=None if self.body_box is None else torch.full_like(self.body_box, torch.nan),
+            label=torch.zeros_like(self.label),
+        )
 
     @staticmethod
     def cat(parts: list[SlabConditions]) -> SlabConditions:

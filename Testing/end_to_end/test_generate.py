@@ -117,7 +117,7 @@ def test_like_a_scan_as_dicom(model, tmp_path, capfd):
 
 def test_the_command_knows_what_the_library_can():
     assert set(generate.SAMPLERS) == set(sampling.SAMPLERS)
-    for name in ("MAX_SLICES", "MAX_STEPS", "DEFAULT_SLICES", "DEFAULT_SPACING_MM"):
+    for name in ("MAX_SLICES", "MAX_STEPS", "MAX_GUIDANCE", "DEFAULT_SLICES", "DEFAULT_SPACING_MM"):
         assert getattr(generate, name) == getattr(generation_request, name)
 
 

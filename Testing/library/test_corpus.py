@@ -144,7 +144,7 @@ def test_batches_depend_on_seed_and_number_alone(prepared):
 
 def test_conditions_are_physical(prepared):
     corpus, _ = prepared
-    stream = SlabStream(corpus.plan, corpus.cache, stage="anatomy", batch=48, slices=8, label_dropout=0.0)
+    stream = SlabStream(corpus.plan, corpus.cache, stage="anatomy", batch=48, slices=8, dropout=0.0)
     x0, told = stream.batch(0)
     assert x0.shape == (48, 8, 64, 64) and x0.dtype == torch.float32
     assert float(x0.abs().max()) <= 1 + 1e-5
@@ -155,7 +155,7 @@ def test_conditions_are_physical(prepared):
     low, high = corpus.plan.body_range_mm
     assert float(told.body_mm.min()) > low - 40 and float(told.body_mm.max()) < high + 40
     assert set(told.mask.unique().tolist()) == {0.0, 1.0}
-    hidden = SlabStream(corpus.plan, corpus.cache, stage="anatomy", batch=8, slices=8, label_dropout=1.0).batch(0)[1]
+    hidden = SlabStream(corpus.plan, corpus.cache, stage="anatomy", batch=8, slices=8, dropout=1.0).batch(0)[1]
     assert torch.isnan(hidden.body_mm).all() and torch.isnan(hidden.body_box).all()
     assert told.body_box.shape == (48, 4) and float((told.body_box[:, 1] - told.body_box[:, 0]).min()) > 0.2
 

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from CTDiffusionLogic.bundle import load_model, save_model
+from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
 from CTDiffusionLogic.errors import Cancelled, CTDiffusionError, InputError, ModelFileError, ResourceError, UsageError
 from CTDiffusionLogic.generation import GenerationModel, GenerationRequest, generate
 from CTDiffusionLogic.generation_request import choose_body_box, choose_body_mm
 from CTDiffusionLogic.geometry import Geometry
+from CTDiffusionLogic.guidance import guided_estimate
 from CTDiffusionLogic.volume import CTVolume
 
 SIZE = 32
@@ -463,6 +465,8 @@ def test_the_user_is_told_what_lies_beyond_the_model(model):
         ({"label": "knee"}, UsageError, "'knee'"),
         ({"body_mm": float("inf")}, UsageError, "inf"),
         ({"pixel_mm": -2.0}, UsageError, "-2"),
+        ({"slices": 3, "guidance": -1.0}, UsageError, "guidance must be 0 to 10"),
+        ({"slices": 3, "guidance": np.nan}, UsageError, "guidance must be 0 to 10"),
         ({"slices": 3, "known": {3: np.zeros((SIZE, SIZE))}}, UsageError, "Known slice 3"),
         ({"slices": 3, "known": {0: np.zeros((SIZE, 7))}}, InputError, "7"),
         ({"slices": 3, "known": {0: np.full((SIZE, SIZE), np.nan)}}, InputError, "known slice 0 has 1024 voxels"),
@@ -483,11 +487,54 @@ def test_steps_come_from_the_request_the_card_or_the_sampler(model):
     assert steps() == ("multistep", 3, 2)
     assert steps(steps=5) == ("multistep", 5, 2)
     assert steps(detail_steps=5) == ("multistep", 3, 5)
-    assert steps(sampler="heun") == ("heun", 12, 10)  # the card's numbers mean the card's sampler
+    assert steps(sampler="heun") == ("heun", 20, 10)  # the card's numbers mean the card's sampler
     assert steps(sampler="ddpm", steps=6) == ("ddpm", 6, 6)
     assert steps({**CARD, "sampling": {"sampler": "heun", "anatomy_steps": 2, "detail_steps": 1}}) == ("heun", 2, 1)
     bare = {k: v for k, v in CARD.items() if k != "sampling"}
-    assert steps(bare) == ("multistep", 16, 10)
+    assert steps(bare) == ("multistep", 28, 10)
+
+
+def test_guidance_widens_what_the_conditions_make(model):
+    told = []
+    watched = replaced(model, anatomy=Wrapped(model.anatomy, lambda x, t, c: told.append((float(t[0]), c))))
+
+    def anatomy(**request):
+        told.clear()
+        return generate(watched, GenerationRequest(slices=8, seed=2, body_mm=300.0, steps=6, **request))
+
+    plain, again = anatomy(), anatomy(guidance=1.0)
+    assert np.array_equal(plain.hu, again.hu)
+    assert plain.metadata["guidance"] == "1"
+    assert len(told) == 6, "no second pass without guidance"
+    guided = anatomy(guidance=2.0)
+    assert guided.metadata["guidance"] == "2"
+    assert not np.array_equal(guided.hu, plain.hu)
+    high = [t for t, c in told if torch.isnan(c.body_mm).all()]
+    assert high and min(high) >= 0.5, "untold passes at high noise only"
+    assert len(told) == 6 + len(high)
+    card = {**CARD, "sampling": {**CARD["sampling"], "guidance": 2.0}}
+    by_card = generate(replaced(model, card=card), GenerationRequest(slices=8, seed=2, body_mm=300.0, steps=6))
+    assert np.array_equal(by_card.hu, guided.hu), "a model's card can ask for it"
+
+
+@pytest.mark.parametrize(("strength", "expected"), [(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)])
+def test_guidance_is_linear_in_its_strength(strength, expected):
+    def denoiser(x, t, conditions):  # 3 where the body position is known, 1 where not
+        return torch.full_like(x, 1.0) + 2 * torch.isfinite(conditions.body_mm)[:, None, None, None]
+
+    conditions = SlabConditions(
+        known=torch.zeros(2, 8, 4, 4),
+        mask=torch.zeros(2, 8),
+        offsets_mm=torch.zeros(2, 8),
+        body_mm=torch.zeros(2),
+        pixel_mm=torch.ones(2),
+        label=torch.ones(2, dtype=torch.int64),
+        body_box=torch.zeros(2, 4),
+    )
+    made = guided_estimate(denoiser, torch.zeros(2, 8, 4, 4), 0.8, conditions, strength=strength)
+    assert torch.allclose(made, torch.tensor(expected))
+    low = guided_estimate(denoiser, torch.zeros(2, 8, 4, 4), 0.3, conditions, strength=strength)
+    assert torch.allclose(low, torch.tensor(3.0)), "not at low noise"
 
 
 def test_a_model_file_generates(denoisers, tmp_path):
