@@ -80,7 +80,7 @@ def _training_facts(
         "seed": options.seed,
         "steps": step,
         "slabs": {
-            name: -(-step // stage.recipe.every) * stage.recipe.batch * stage.accelerator.num_processes
+            name: stage.ema.optimization_step * stage.recipe.batch * stage.accelerator.num_processes
             for name, stage in stages.items()
         },
         "hours": round(hours, 2),

@@ -86,7 +86,7 @@ PRESETS: dict[str, Preset] = {
             level_std=1.4,
             sigma_floor=0.0,
             parametrization="edm",
-            every=4,
+            every=2,
         ),
         decay_steps=1000,
     ),
