@@ -9,6 +9,7 @@ from typing import Any, Literal
 from slicer.i18n import tr as _
 
 from .GenerateDevices import DeviceFinder
+from .InstallPlan import accelerator
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ def _readyText(finder: DeviceFinder, checks: Mapping[str, Mapping[str, Any]], mi
     if missing:
         names = ", ".join(map(nameForPeople, missing))
         words.append(_("Training needs besides: {names}.").format(names=names))
+    if "GPU" in checks and accelerator() == "cuda":
+        reason = str(checks["GPU"]["text"])
+        words.append(_("There is an NVIDIA graphics card that is not used: {reason}.").format(reason=reason))
+        words.append(_("Update its driver, or press Repair for the build of PyTorch that uses it."))
     if "generation" in checks:
         words.append(_("Test passed: {what}.").format(what=checks["generation"]["text"]))
     return " ".join(words)

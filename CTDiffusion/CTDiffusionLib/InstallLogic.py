@@ -111,8 +111,9 @@ class InstallLogic:
             raise InstallBusyError(_("An installation is running already."))
         if any(self._worker.isRunning(kind) for kind in _USERS):
             raise InstallBusyError(_("A generation or a training is running. Wait for its end, or cancel it."))
-        packaging: Any = getattr(slicer, "packaging", None)  # since Slicer 5.12
-        if packaging is not None and packaging.isPipInstallInProgress():
+        packaging: Any = getattr(slicer, "packaging", None)
+        isInstalling = getattr(packaging, "isPipInstallInProgress", None)  # since Slicer 5.12
+        if isInstalling is not None and isInstalling():
             raise InstallBusyError(_("Another extension is installing packages. Wait until it is done."))
 
     def _next(self) -> None:

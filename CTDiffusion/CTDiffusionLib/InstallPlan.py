@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,9 +204,8 @@ def _removal(broken: Sequence[str]) -> InstallStep:
     names = list(broken)
     if "torch" in names:
         # Its libraries are packages of their own; the broken part may be one of them.
-        found = [distribution.metadata for distribution in importlib.metadata.distributions()]
-        installed = {str(metadata["Name"]) for metadata in found if metadata is not None}
-        names += ["torchvision", *sorted(name for name in installed if name.startswith(("nvidia-", "triton")))]
+        found = [path.name.partition("-")[0] for path in Path(sysconfig.get_paths()["purelib"]).glob("*.dist-info")]
+        names += ["torchvision", *sorted({name for name in found if name.startswith(("nvidia_", "triton"))})]
     title = _("Removing what is broken: {names}").format(names=", ".join(broken))
     return InstallStep(title, "pip", ("uninstall", "--yes", "--disable-pip-version-check", *names), mayFail=True)
 

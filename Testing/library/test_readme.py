@@ -23,7 +23,8 @@ GENERATE = README.split("## Generate")[1].split("\n## ")[0]
 ADDED = re.findall(r"^\| [^|]+ \| [^|]*?`(--[^`]+)`", GENERATE, re.MULTILINE)
 QUOTED = re.findall(r"^\| `([^`]+)` \|", README.split("## Troubleshooting")[1].split("\n## ")[0], re.MULTILINE)
 SOURCES = "\n".join(
-    path.read_text(encoding="utf-8") for path in [*(ROOT / "CTDiffusionLogic").rglob("*.py"), ROOT / "Makefile"]
+    path.read_text(encoding="utf-8")
+    for path in [*(ROOT / "CTDiffusionLogic").rglob("*.py"), *(ROOT / "CTDiffusion").rglob("*.py"), ROOT / "Makefile"]
 )
 
 

@@ -119,6 +119,51 @@ def takeSections(host: ModuleHost, camera: Camera, widget: Any) -> None:
         elif "real" in selector.name.lower():
             selector.setCurrentNodeIndex(0)
     camera.take(panel, "panel")
+    camera.take(widget.parent.findChild(name="compareCollapsibleButton"), "compare-ready")
+
+
+def takeInstallation(camera: Camera, widget: Any) -> None:
+    """The section Install while packages are missing, while they are installed, when that fails, and when all is well.
+
+    Nothing is installed: the doctor's findings and pip's words are given.
+    """
+    from CTDiffusionLib import InstallFailure
+    from CTDiffusionLib.GenerateDevices import Device
+
+    finder, panel = widget.sections.devices, widget.sections.install
+    logic, section = panel._logic, panel._ui.installCollapsibleButton
+    kept = finder.devices, finder.checks, finder.problem
+    panel._ui.offlineCollapsibleButton.collapsed = True
+    finder.devices, finder.problem = [], "CTDiffusion cannot work here."
+    finder.checks = [
+        {"name": name, "status": status, "text": "not installed", "remedy": "", "cause": "missing"}
+        for name, status in (("torch", "problem"), ("diffusers", "problem"), ("accelerate", "note"))
+    ]
+    finder.changed.emit()
+    camera.take(section, "install-missing")
+    logic.step, logic.progress = "Installing PyTorch", (81, 200)
+    for line in ("pip install torch>=2.6", "Collecting torch>=2.6", "Downloading torch-2.9.0.whl (200 MB)"):
+        logic.said.emit(line)
+    logic.changed.emit()
+    camera.take(section, "install-running")
+    logic.step = ""
+    words = ["ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"]
+    logic.said.emit(words[0])
+    logic.ended.emit(InstallFailure.endingOf(None, 1, output=words))
+    logic.changed.emit()
+    panel._ui.installLogCollapsibleButton.collapsed = False
+    camera.take(section, "install-failed")
+    finder.devices = [Device("cpu", "CPU (x86_64), 8 threads, 31.2 GB")]
+    finder.checks = [{"name": "torch", "status": "ok", "text": "2.9.0+cpu", "remedy": "", "cause": ""}]
+    finder.problem, panel._ending = "", None
+    finder.changed.emit()
+    panel._ui.installLogCollapsibleButton.collapsed = True
+    camera.take(section, "install-ready")
+    panel._ui.offlineCollapsibleButton.collapsed = False
+    camera.take(section, "install-offline")
+    finder.devices, finder.checks, finder.problem = kept
+    panel._ui.installLogText.plainText = ""
+    finder.changed.emit()
 
 
 def takeGeneration(host: ModuleHost, camera: Camera, widget: Any, model: Path) -> None:
@@ -145,6 +190,45 @@ def takeGeneration(host: ModuleHost, camera: Camera, widget: Any, model: Path) -
     camera.take(section, "generate-failed")
 
 
+def takeTraining(host: ModuleHost, camera: Camera, widget: Any) -> None:
+    """The section Train while it learns from phantoms, when it has been stopped, and when it fails."""
+    from CTDiffusionLogic.phantom import torso_phantom
+    from CTDiffusionLogic.volume_io import write_volume
+
+    train = widget.sections.train
+    ui, section = train._ui, widget.parent.findChild(name="trainCollapsibleButton")
+    for group in (ui.dicomCollapsibleButton, ui.trainAdvancedCollapsibleButton):
+        group.collapsed = True
+    scans = host.folder / "scans"
+    for seed, slices in enumerate((24, 24, 24, 4)):
+        phantom = torso_phantom(slices=slices, size=64, spacing_mm=(6.3, 6.3, 8.0), seed=seed)
+        write_volume(phantom, scans / f"phantom{seed}.nii.gz")
+    host.answers.append(str(scans))
+    host.click(ui.addFolderButton)
+    host.choose(ui.trainPresetComboBox, "tiny")
+    host.choose(ui.imageSizeComboBox, "64")
+    ui.runFolderEdit.currentPath = str(host.folder / "my training")
+    run = train._logic.train(
+        host.folder / "my training", folders=[scans], preset="tiny", imageSize=64, maxMinutes=30,
+        checkpointMinutes=0.2, waitForCompletion=False,
+    )  # fmt: skip
+    train._follow(run)
+    train.onParametersModified()
+    ui.trainProgressBar.visible = True
+    host.process(until=lambda: run.model is not None and ui.sampleLabel.visible, timeout=900)
+    camera.take(section, "train-running")
+    host.click(ui.trainButton)
+    host.process(until=lambda: not run.isRunning, timeout=900)
+    camera.take(section, "train-stopped")
+    for path in scans.iterdir():
+        path.unlink()
+    ui.runFolderEdit.currentPath = str(host.folder / "another training")
+    host.click(ui.trainButton)
+    host.process(until=lambda: not train._run.isRunning, timeout=900)
+    ui.trainLogCollapsibleButton.collapsed = False
+    camera.take(section, "train-failed")
+
+
 def takeAll(folder: Path, model: Path, *, withGeneration: bool = True) -> list[Path]:
     """Take every picture and return the files.
 
@@ -166,8 +250,10 @@ def takeAll(folder: Path, model: Path, *, withGeneration: bool = True) -> list[P
             host.process(until=lambda: not widget.sections.devices.isAsking, timeout=300)
             widget.sections.generate._ui.modelFileEdit.currentPath = str(model)
         takeSections(host, camera, widget)
+        takeInstallation(camera, widget)
         if withGeneration:
             takeGeneration(host, camera, widget, model)
+            takeTraining(host, camera, widget)
     return camera.paths
 
 
