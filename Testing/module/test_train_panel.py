@@ -1,0 +1,429 @@
+"""The section Train in the host: real form, real clicks, real (tiny) trainings."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slicer
+from host.module_host import ModuleHost
+from process_groups import isGone
+
+from CTDiffusionLogic.bundle import read_header
+from CTDiffusionLogic.phantom import torso_phantom
+from CTDiffusionLogic.volume_io import write_volume
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory):
+    """Three phantom scans and one with too few slices, in a folder."""
+    folder = tmp_path_factory.mktemp("scans")
+    for seed in range(3):
+        phantom = torso_phantom(slices=24, size=64, spacing_mm=(6.3, 6.3, 8.0), seed=seed)
+        write_volume(phantom, folder / f"scan{seed}.nii.gz")
+    write_volume(torso_phantom(slices=4, size=64, spacing_mm=(6.3, 6.3, 8.0)), folder / "short.nii.gz")
+    return folder
+
+
+#: What a training may take on a machine that has other things to do, seconds.
+PATIENCE = 900
+
+
+@pytest.fixture(scope="session")
+def halfTrained(scans, tmp_path_factory):
+    """The folder of a training of one epoch, from the command line."""
+    run = tmp_path_factory.mktemp("half") / "run"
+    options = ["--preset", "tiny", "--image-size", "64", "--epochs", "1", "--device", "cpu", "--seed", "3"]
+    command = [sys.executable, "-m", "CTDiffusionLogic", "train", str(scans), "--run", str(run), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+@pytest.fixture
+def host(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("os.setpriority", lambda *_: None)  # a busy test machine would starve the worker
+    with ModuleHost() as host:
+        temporary = host.folder / "temporary"
+        yield host
+        host.quit()
+        assert list(temporary.glob("CTDiffusion-*")) == []  # no test leaves anything behind
+
+
+class Panel:
+    """The opened section; devices are known."""
+
+    def __init__(self, host, monkeypatch):
+        host.loadModule("CTDiffusion")
+        from CTDiffusionLib import GenerateDevices
+
+        def ask(finder, **_options):
+            finder.devices = [GenerateDevices.Device("cpu", "CPU (x86_64), 2 threads, 8 GB")]
+            finder.changed.emit()
+
+        monkeypatch.setattr(GenerateDevices.DeviceFinder, "ask", ask)
+        self.host = host
+        self.widget = host.openModule("CTDiffusion")
+        self.panel = self.widget.sections.train
+        self.ui = self.panel._ui
+        self.generate = self.widget.sections.generate._ui
+        self.ui.trainCollapsibleButton.collapsed = False
+
+    def choose(self, run, *folders, **values):
+        for folder in folders:
+            self.host.answers.append(str(folder))
+            self.host.click(self.ui.addFolderButton)
+        self.ui.runFolderEdit.currentPath = str(run)
+        self.host.choose(self.ui.trainPresetComboBox, "tiny")
+        self.host.choose(self.ui.imageSizeComboBox, "64")
+        for name, value in {"minutesSpinBox": 10, **values}.items():
+            getattr(self.ui, name).value = value
+
+    def start(self, button="trainButton"):
+        before = self.panel._run
+        self.host.click(getattr(self.ui, button))
+        assert self.panel._run is not before, self.ui.trainStatusLabel.text
+        return self.panel._run
+
+    def untilItTrains(self, run):
+        self.host.process(until=lambda: run.step >= 20 or not run.isRunning, timeout=PATIENCE)
+        assert run.isRunning, run.log
+
+    def end(self, run):
+        self.host.process(until=lambda: not run.isRunning, timeout=PATIENCE)
+        return self.ui.trainStatusLabel.text
+
+    def resume(self, halfTrained, tmp_path):
+        """Resume a copy of a training, without a limit; return what runs."""
+        folder = tmp_path / "half"
+        shutil.copytree(halfTrained, folder)
+        self.ui.runFolderEdit.currentPath = str(folder)
+        self.ui.minutesSpinBox.value = 0
+        assert not self.ui.trainButton.enabled  # no scans, and the folder is taken
+        run = self.start("resumeButton")
+        self.host.process(until=lambda: run.step > 20 or not run.isRunning, timeout=PATIENCE)
+        assert run.isRunning, run.log
+        return run
+
+    def rows(self):
+        widget = self.ui.scansListWidget
+        return [widget.item(row).text() for row in range(widget.count)]
+
+
+@pytest.fixture
+def panel(host, monkeypatch):
+    return Panel(host, monkeypatch)
+
+
+def nodes(kind):
+    scene = slicer.mrmlScene
+    return [scene.GetNthNodeByClass(n, kind) for n in range(scene.GetNumberOfNodesByClass(kind))]
+
+
+def rowsOf(curve):
+    """How many figures a curve of the plots has."""
+    (series,) = (node for node in nodes("vtkMRMLPlotSeriesNode") if node.GetName() == curve)
+    return series.GetTableNode().GetNumberOfRows()
+
+
+def written(run, curve):
+    """The steps for which a training has written a figure."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"] for line in lines if curve in line}
+
+
+def test_from_three_scans_to_a_model_and_its_first_volume(panel, scans, tmp_path, capsys):
+    ui, host = panel.ui, panel.host
+    assert not ui.trainButton.enabled
+    assert ui.trainButton.toolTip.startswith("Tick volumes, or add folders")
+    assert not ui.resumeButton.enabled
+    assert "training 20" in ui.runFolderEdit.currentPath
+    run = tmp_path / "my training"
+    panel.choose(run, scans, epochsSpinBox=3)
+    assert panel.rows() == [f"Folder: {scans}"]
+    assert ui.trainDeviceComboBox.currentText == "Automatic: CPU (x86_64), 2 threads, 8 GB"
+    said, bars, polls = [], [], []
+    worker = panel.panel._logic.worker
+    poll = worker.poll
+
+    def measured():
+        began = time.thread_time()
+        poll()
+        polls.append(time.thread_time() - began)
+
+    worker.poll = measured
+    with host.heartbeat() as heartbeat:
+        training = panel.start()
+        assert ui.trainButton.text == "Stop"
+        training.progressed.connect(lambda _event: said.append(ui.trainStatusLabel.text))
+        training.progressed.connect(lambda _event: bars.append(ui.trainProgressBar.value))
+        panel.untilItTrains(training)
+        host.click(ui.showPlotsButton)
+        text = panel.end(training)
+    with capsys.disabled():
+        block, busy = 1000 * heartbeat.longest, 1000 * max(polls)
+        print(f"\nwhile training: longest block of the GUI {block:.0f} ms, longest poll {busy:.0f} ms of CPU time")
+    assert text == "Done: the model my training can be chosen under Generate."
+    assert any(words.startswith("Training, step ") and " left" in words for words in said)
+    assert any(words.startswith("Measuring scan0") for words in said)
+    assert bars[-1] > 0
+    summary = ui.trainSummaryLabel.text
+    assert summary.startswith("Learns from 2 scans of 2 patients (48 slices). 1 held out")
+    assert "1 left out:\n  " in summary
+    assert "short.nii.gz: has 4 slices" in summary
+    # Plots are in the scene and shown.
+    names = {node.GetName() for node in nodes("vtkMRMLPlotSeriesNode")}
+    assert names == {"anatomy", "detail", "anatomy, held out", "detail, held out"}
+    (chart,) = nodes("vtkMRMLPlotChartNode")
+    assert rowsOf("anatomy") == len(written(run, "anatomy")) > 0
+    assert rowsOf("anatomy, held out") == len(written(run, "anatomy_held_out")) > 0
+    (view,) = nodes("vtkMRMLPlotViewNode")
+    assert view.GetPlotChartNode() is chart
+    host.click(ui.plotsLayoutButton)
+    assert not ui.plotsLayoutButton.enabled
+    # The sheet of samples is shown as wide as the panel.
+    assert ui.sampleLabel.visible
+    assert ui.sampleLabel.pixmap.width() == ui.trainStatusLabel.width
+    # The model is chosen under Generate, and generates.
+    assert panel.generate.modelComboBox.currentText == "my training"
+    assert "64 x 64 pixels" in panel.generate.modelInfoLabel.text
+    card = read_header(run / "model.safetensors").card
+    assert card["training"]["patients"] == 2
+    panel.generate.slicesSpinBox.value = 8
+    host.click(panel.generate.generateButton)
+    generation = panel.widget.sections.generate._run
+    host.process(until=lambda: not generation.isRunning, timeout=PATIENCE)
+    assert generation.ending.kind == "finished", generation.ending.text
+    assert nodes("vtkMRMLScalarVolumeNode")[0].GetAttribute("CTDiffusion.Model") == "my training"
+    # The folder can be resumed, not trained anew.
+    assert not ui.trainButton.enabled
+    assert "holds a training" in ui.trainButton.toolTip
+    assert ui.runInfoLabel.text.startswith("It holds a training")
+    assert ui.resumeButton.enabled
+    host.click(ui.newRunButton)
+    assert ui.runFolderEdit.currentPath.startswith(str(tmp_path / "training 20"))
+    assert ui.trainButton.enabled
+    ui.trainLogCollapsibleButton.collapsed = False
+    host.click(ui.copyTrainLogButton)
+    assert slicer.app.clipboard().text().startswith("ctdiffusion train ")
+
+
+def test_stop_in_the_middle_and_resume(panel, halfTrained, tmp_path):
+    ui = panel.ui
+    run = panel.resume(halfTrained, tmp_path)
+    assert run.request.preset == "tiny"  # as it was started, whatever is chosen
+    assert run.request.seed == 3
+    assert not ui.resumeButton.enabled
+    assert not ui.runFolderEdit.enabled
+    assert ui.trainProgressBar.maximum == 0  # no limit: to and fro
+    assert ui.sampleLabel.visible  # the last sheet of the first part
+    processID = run.job._process.processID
+    panel.host.click(ui.trainButton)
+    assert ui.trainStatusLabel.text.startswith("Stopping")
+    assert ui.trainButton.text == "End at once"
+    text = panel.end(run)
+    steps = run.step
+    assert text == f"Stopped. {steps} steps are learnt; the model is in {run.request.run}. Resume goes on from there."
+    assert isGone(processID)
+    assert ui.trainButton.text == "Train"
+    assert list((run.request.run / "checkpoints").glob(f"*{steps}*"))
+    assert read_header(run.request.run / "model.safetensors").card["training"]["steps"] == steps
+    assert panel.generate.modelComboBox.currentText == "half"
+    # On from there, to the end of the budget.
+    ui.epochsSpinBox.value = steps // 12 + 2
+    again = panel.start("resumeButton")
+    assert panel.end(again).startswith("Done")
+    assert again.step > steps
+    assert rowsOf("anatomy") == len(written(run.request.run, "anatomy"))  # both parts, each step once
+
+
+def test_the_worker_is_killed(panel, halfTrained, tmp_path):
+    run = panel.resume(halfTrained, tmp_path)
+    os.kill(run.job._process.processID, signal.SIGKILL)
+    text = panel.end(run)
+    assert text.startswith("Failed: The worker was ended from outside")
+    assert "a smaller preset or image size" in text
+    assert "[exit code" in panel.ui.trainLogText.plainText
+    assert panel.ui.resumeButton.enabled
+    assert not panel.ui.trainProgressBar.visible
+
+
+def test_the_scene_is_closed_and_a_second_start_refused_while_it_runs(panel, halfTrained, tmp_path):
+    host, ui = panel.host, panel.ui
+    run = panel.resume(halfTrained, tmp_path)
+    with pytest.raises(RuntimeError, match="is running already"):
+        host.module("CTDiffusion").CTDiffusionLogic().train(tmp_path / "other", folders=[tmp_path])
+    host.click(ui.showPlotsButton)
+    host.closeScene()
+    assert run.isRunning
+    assert ui.trainButton.text == "Stop"
+    assert ui.runFolderEdit.currentPath == str(run.request.run)
+    (chart,) = nodes("vtkMRMLPlotChartNode")
+    assert chart.GetNumberOfPlotSeriesNodes() == 4
+    (view,) = nodes("vtkMRMLPlotViewNode")
+    assert view.GetPlotChartNode() is chart
+    host.leaveModule("CTDiffusion")  # the user works elsewhere
+    before = run.step
+    host.process(until=lambda: run.step > before, timeout=PATIENCE)
+    panel.widget.enter()
+    host.click(ui.trainButton)
+    assert panel.end(run).startswith("Stopped.")
+
+
+@pytest.mark.parametrize("how", ["the application ends", "the module is reloaded"])
+def test_nothing_survives(panel, halfTrained, tmp_path, how):
+    run = panel.resume(halfTrained, tmp_path)
+    process, folder = run.job._process, run.job.folder
+    if how == "the application ends":
+        panel.host.quit()
+    else:
+        panel.host.reload("CTDiffusion")
+    assert not run.isRunning
+    assert isGone(process.processID)
+    assert not folder.exists()
+
+
+def insert(name, hu=None, **options):
+    from CTDiffusionLib import SceneVolumes
+
+    hu = np.full((10, 20, 20), -1000, np.int16) if hu is None else hu
+    make = SceneVolumes.insertSyntheticVolume if options.get("metadata") else SceneVolumes.insertVolume
+    return make(hu, np.diag([-4.0, -4.0, 5.0, 1.0]), name, **options)
+
+
+def test_volumes_of_the_scene_are_ticked(panel, tmp_path):
+    from PySide6 import QtCore
+
+    ui, host, widget = panel.ui, panel.host, panel.ui.scansListWidget
+    ct = insert("CT chest")
+    insert("SYNTHETIC", metadata={"seed": 1})
+    insert("MR", np.full((10, 20, 20), 90, np.int16))
+    host.process(until=lambda: widget.count == 3)
+    assert panel.rows() == ["CT chest", "SYNTHETIC (synthetic)", "MR (not a CT: no value below -200 HU)"]
+    items = [widget.item(row) for row in range(3)]
+    isEnabled = [bool(item.flags() & QtCore.Qt.ItemIsEnabled) for item in items]
+    assert isEnabled == [True, False, False]
+    assert not ui.trainButton.enabled
+    items[0].setCheckState(QtCore.Qt.Checked)
+    assert panel.panel.sources.volumes() == [ct]
+    assert ui.trainButton.enabled
+    ui.trainAdvancedCollapsibleButton.collapsed = False
+    host.click(ui.anyVolumeCheckBox)
+    assert all(widget.item(row).flags() & QtCore.Qt.ItemIsEnabled for row in range(3))
+    widget.item(1).setCheckState(QtCore.Qt.Checked)
+    assert len(panel.panel.sources.volumes()) == 2
+    host.click(ui.anyVolumeCheckBox)  # ticked before: it stays to be seen, but nothing starts
+    assert not ui.trainButton.enabled
+    assert ui.trainButton.toolTip == "SYNTHETIC: synthetic"
+    widget.item(1).setCheckState(QtCore.Qt.Unchecked)
+    assert ui.trainButton.enabled
+    ct.SetName("CT thorax")
+    host.process(until=lambda: panel.rows()[0] == "CT thorax")
+    host.scene.RemoveNode(ct)
+    host.process(until=lambda: widget.count == 2)
+    assert not ui.trainButton.enabled
+
+
+def test_folders_are_added_and_removed(panel, tmp_path):
+    ui, host = panel.ui, panel.host
+    (tmp_path / "a").mkdir()
+    panel.choose(tmp_path / "run", tmp_path / "a", tmp_path / "gone", tmp_path / "a", "")
+    assert panel.rows() == [f"Folder: {tmp_path / 'a'}", f"Folder: {tmp_path / 'gone'}"]
+    assert ui.trainButton.toolTip == f"{tmp_path / 'gone'} does not exist."
+    assert not ui.removeScansButton.enabled
+    ui.scansListWidget.setCurrentRow(1)
+    host.click(ui.removeScansButton)
+    assert panel.rows() == [f"Folder: {tmp_path / 'a'}"]
+    assert ui.trainButton.enabled
+    ui.runFolderEdit.currentPath = ""
+    assert ui.trainButton.toolTip == "Choose a folder for the training."
+
+
+def test_without_a_dicom_database_it_is_said(panel):
+    panel.ui.dicomCollapsibleButton.collapsed = False
+    assert panel.ui.dicomInfoLabel.text.startswith("There is no open DICOM database")
+    assert not panel.ui.listDicomButton.enabled
+
+
+class Database:
+    """What is used of a ctkDICOMDatabase, under its names; the host has none."""
+
+    isOpen = True
+
+    def patients(self):
+        return [str(number) for number in range(200)]
+
+    studiesForPatient = seriesForStudy = lambda self, uid: [uid]
+    studyForSeries = patientForStudy = nameForPatient = lambda self, uid: uid
+
+    def fieldForStudy(self, field, uid):
+        return "20260102"
+
+    def fieldForSeries(self, field, uid):
+        return "CT" if int(uid) % 2 else "MR"
+
+    def descriptionForSeries(self, uid):
+        return "thorax"
+
+
+def test_series_of_a_dicom_database(panel, monkeypatch):
+    ui, host = panel.ui, panel.host
+    monkeypatch.setattr(slicer, "dicomDatabase", Database(), raising=False)
+    ui.dicomCollapsibleButton.collapsed = False
+    host.process(until=lambda: ui.listDicomButton.enabled)
+    assert ui.dicomInfoLabel.text == "100 CT series. Select some, and add them."
+    for row in (0, 2):
+        ui.dicomListWidget.item(row).setSelected(True)
+    host.click(ui.addDicomButton)
+    assert panel.rows() == ["DICOM: 1, 20260102, thorax", "DICOM: 5, 20260102, thorax"]
+    assert ui.trainButton.enabled
+    assert list(panel.panel._parameters.trainingSeries) == ["1", "5"]
+
+
+def test_choices_are_saved_with_the_scene(panel, tmp_path):
+    ui, host = panel.ui, panel.host
+    node = insert("CT chest")
+    host.process(until=lambda: ui.scansListWidget.count == 1)
+    panel.choose(tmp_path / "run", tmp_path, minutesSpinBox=33, trainSeedSpinBox=5)
+    from PySide6 import QtCore
+
+    ui.scansListWidget.item(0).setCheckState(QtCore.Qt.Checked)
+    ui.noteEdit.text = "phantoms; CC0"
+    slicer.util.arrayFromVolume(node)
+    host.saveScene(tmp_path / "scene.mrb")
+    host.closeScene()
+    assert panel.rows() == []
+    assert ui.minutesSpinBox.value == 120
+    host.loadScene(tmp_path / "scene.mrb")
+    panel.widget.enter()
+    assert panel.rows() == ["CT chest", f"Folder: {tmp_path}"]
+    from CTDiffusionLib.TrainLogic import requestOf
+
+    request = requestOf(panel.panel._parameters)
+    assert (request.run, request.preset, request.imageSize) == (tmp_path / "run", "tiny", 64)
+    assert (request.maxMinutes, request.seed, request.note) == (33, 5, "phantoms; CC0")
+    assert [one.GetName() for one in panel.panel.sources.volumes()] == ["CT chest"]
+
+
+def test_everything_has_a_tool_tip_and_can_be_reached(panel):
+    from PySide6 import QtCore, QtWidgets
+
+    inputs = (QtWidgets.QPushButton, QtWidgets.QSpinBox, QtWidgets.QComboBox, QtWidgets.QListWidget)
+    kinds = (*inputs, QtWidgets.QCheckBox, QtWidgets.QLineEdit)
+    found = [w for w in vars(panel.ui).values() if isinstance(w, kinds)]
+    found = [w for w in found if w.name and not w.name.startswith("qt_") and "Collapsible" not in w.name]
+    assert len(found) >= 17
+    for widget in found:
+        assert widget.toolTip, widget.name
+        assert widget.focusPolicy != QtCore.Qt.NoFocus, widget.name
