@@ -29,9 +29,10 @@ class Factors(NamedTuple):
 def precondition(t: Tensor, sigma_data: float, parametrization: Parametrization) -> Factors:
     """What scales the network F at noise level ``t`` (B,).
 
-    "x0": F is the clean slab itself, in units of ``sigma_data`` (Li & He 2025, "Back to basics: let denoising
-    generative models denoise"). A slab folded into channels has more dimensions of noise than a small network
-    has features; clean anatomy has few (``Testing/benchmarks/training_choices.py`` compares the three).
+    "x0": F is the clean slab itself, less what known slices say of it, in units of ``sigma_data`` (Li & He 2025,
+    "Back to basics: let denoising generative models denoise"). A slab folded into channels has more dimensions of
+    noise than a small network has features; clean anatomy has few (``Testing/benchmarks/training_choices.py``
+    compares the three).
     "edm": inputs and targets of F have unit variance at every level (Karras et al. 2022, table 1).
     "flow": F is the velocity ``noise - x0`` of flow matching (Lipman et al. 2023); inputs are scaled alike.
     """

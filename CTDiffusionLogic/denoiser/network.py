@@ -134,6 +134,8 @@ class SlabDenoiser(nn.Module):
         output = self.unet(inputs, 1000.0 * t, class_labels=embedding, return_dict=False)[0]
         output = functional.pixel_shuffle(output, config.unshuffle)
         estimate = factors.c_skip * x_t + factors.c_out * output
+        if config.parametrization == "x0":
+            estimate = estimate + between_known(conditions).to(estimate.dtype)
         return torch.where(mask > 0, conditions.known.to(estimate.dtype), estimate)
 
     def _features(self, conditions: SlabConditions) -> Tensor:
@@ -158,6 +160,36 @@ class SlabDenoiser(nn.Module):
             noise = torch.zeros_like(body) if conditions.coarse_noise is None else conditions.coarse_noise[:, None]
             parts.append(10.0 * noise)
         return torch.cat(parts, dim=1)
+
+
+#: How far (mm) known slices speak for those beyond them, where there is no slice on the other side.
+REACH_MM = 60.0
+
+
+def between_known(conditions: SlabConditions) -> Tensor:
+    """First guess of every slice from the known ones alone: (B, K, H, W), 0 where nothing is known.
+
+    Linear interpolation along z between known slices; beyond the last one its value, fading with the distance. A
+    network that estimates x0 adds what this lacks. Left to make whole slices it was no better between known ones
+    than this guess, so that every second slice of a volume looked different.
+    """
+    mask, offsets = conditions.mask > 0, conditions.offsets_mm
+    count = mask.shape[1]
+    index = torch.arange(count, device=mask.device).expand_as(mask)
+    below = torch.where(mask, index, -1).cummax(dim=1).values
+    above = torch.where(mask, index, count).flip(1).cummin(dim=1).values.flip(1)
+    has_below, has_above = below >= 0, above < count
+    below, above = below.clamp(min=0), above.clamp(max=count - 1)
+    down = offsets - offsets.gather(1, below)
+    up = offsets.gather(1, above) - offsets
+    share = torch.where(has_below & has_above, down / (down + up).clamp(min=1e-3), has_above.to(offsets.dtype))
+    distance = torch.where(has_below & has_above, 0.0, torch.where(has_below, down, up))
+    strength = torch.where(has_below | has_above, (-distance / REACH_MM).exp(), 0.0)
+    weights = torch.zeros(*mask.shape, count, device=mask.device, dtype=offsets.dtype)
+    weights.scatter_add_(2, below[:, :, None], ((1 - share) * strength)[:, :, None])
+    weights.scatter_add_(2, above[:, :, None], (share * strength)[:, :, None])
+    known = conditions.known * conditions.mask[:, :, None, None]
+    return torch.einsum("bij,bjhw->bihw", weights.to(known.dtype), known)
 
 
 def _box_features(conditions: SlabConditions) -> Tensor:

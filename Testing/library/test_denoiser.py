@@ -1,10 +1,12 @@
 """The slab denoiser, its preconditioning and its loss."""
 
+import math
+
 import pytest
 import torch
 
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
-from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
+from CTDiffusionLogic.denoiser.network import REACH_MM, DenoiserConfig, SlabDenoiser, between_known
 from CTDiffusionLogic.noise import SlabLoss, precondition
 
 K, SIZE = 8, 32
@@ -175,3 +177,32 @@ def test_anatomy_is_told_where_each_pixel_lies_within_the_body():
     assert torch.allclose(rows[0, :, 0], 4 * (centres - 0.25) - 1, atol=1e-6), "-1 and 1 at the edges of the body"
     assert torch.allclose(columns[0, 3], 2 * centres - 1, atol=1e-6)
     assert not rows[1].any() and not columns[1].any(), "an unknown body has no coordinates"
+
+
+def test_known_slices_give_the_first_guess_of_those_between():
+    mask = torch.zeros(3, K)
+    mask[0, [1, 5]] = 1
+    mask[1, 7] = 1
+    offsets = torch.tensor([0.0, 10.0, 20.0, 25.0, 30.0, 50.0, 60.0, 90.0]).expand(3, K)
+    values = torch.arange(K, dtype=torch.float32)[None, :, None, None].expand(3, K, 2, 2).clone()
+    values[2] = torch.nan  # what is not known may be anything
+    guess = between_known(conditions(3, size=2, mask=mask, offsets_mm=offsets, known=values.nan_to_num(99.0)))
+    assert guess.shape == (3, K, 2, 2)
+    inside = torch.tensor([1.0, 2.0, 2.5, 3.0, 5.0])  # slices 1 and 5 hold the values 1 and 5, 40 mm apart
+    assert torch.allclose(guess[0, 1:6, 0, 0], inside, atol=1e-5)
+    fading = math.exp(-10 / REACH_MM)
+    assert torch.allclose(guess[0, [0, 6], 1, 1], torch.tensor([1.0, 5.0]) * fading, atol=1e-5)
+    assert torch.allclose(guess[1, :, 0, 0], 7.0 * torch.exp((offsets[1] - 90.0) / REACH_MM), atol=1e-5)
+    assert not guess[2].any()
+
+
+def test_an_untrained_anatomy_network_interpolates():
+    network = denoiser("anatomy")
+    torch.nn.init.zeros_(network.unet.conv_out.weight)
+    torch.nn.init.zeros_(network.unet.conv_out.bias)
+    mask = torch.zeros(1, K)
+    mask[0, ::2] = mask[0, -1] = 1
+    known = torch.randn(1, K, SIZE, SIZE)
+    with torch.no_grad():
+        made = network(torch.randn(1, K, SIZE, SIZE), torch.tensor([0.9]), conditions(1, mask=mask, known=known))
+    assert torch.allclose(made[0, 1], (known[0, 0] + known[0, 2]) / 2, atol=1e-5)
