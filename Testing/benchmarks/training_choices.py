@@ -22,18 +22,19 @@ from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.stream import SlabStream
 from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
 from CTDiffusionLogic.noise import SlabLoss
+from CTDiffusionLogic.training.options import PRESETS
 from CTDiffusionLogic.training.schedule import learning_rate
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 BATCH = 12
 
-#: Changes to the base recipe: of the network's configuration and of the loss.
+#: Changes to the shipped recipe of the anatomy stage: of the network's configuration and of the loss.
 VARIANTS: dict[str, tuple[dict, dict]] = {
-    "x0": ({}, {}),
+    "x0 (shipped)": ({}, {}),
     "edm": ({"parametrization": "edm"}, {"sigma_floor": 0.0}),
     "flow": ({"parametrization": "flow"}, {"sigma_floor": 0.0}),
-    "x0, levels lower (-0.7)": ({}, {"mean": -0.7}),
-    "x0, levels higher (+1.2)": ({}, {"mean": 1.2}),
+    "x0, weight without floor": ({}, {"sigma_floor": 0.0}),
+    "x0, levels of EDM (-1.2)": ({}, {"mean": -1.2, "std": 1.2}),
     "x0, 4x unshuffle": ({"unshuffle": 4}, {}),
     "x0, no attention": ({"attention": False}, {}),
 }
@@ -95,13 +96,15 @@ def main() -> None:
     plan, cache = CorpusPlan.load(args.run / "plan.json"), args.run / "cache"
     held_out = SlabStream(plan, cache, stage="anatomy", batch=BATCH, slices=8, split="held-out")
     base = DenoiserConfig(stage="anatomy", channels=(24, 40, 64), layers=1, sigma_data=plan.sigma_data["anatomy"])
+    shipped = PRESETS["standard"].anatomy
     print(f"{torch.get_num_threads()} threads, {args.steps} steps of {BATCH} slabs, {args.seeds} seed(s)")
     print(f"{'variant':<28}" + "".join(f"  t={level:<5}" for level in LEVELS) + "   s/step")
     for name in args.variants:
         changes, loss_changes = VARIANTS[name]
         config = replace(base, **changes)
         loss = SlabLoss(
-            **{"mean": 0.5, "std": 1.4, "sigma_floor": 0.1} | loss_changes,
+            **{"mean": shipped.level_mean, "std": shipped.level_std, "sigma_floor": shipped.sigma_floor}
+            | loss_changes,
             sigma_data=config.sigma_data,
         )
         rows, pace = [], []
