@@ -96,6 +96,7 @@ class GeneratePanel(slicer.util.VTKObservationMixin):
         """Keep the choice in the scene."""
         if self._parameters is not None and index >= 0:
             self._parameters.device = self._ui.deviceComboBox.itemData(index)
+            self._showDevice()
 
     def onLookForDevices(self, *_arguments: Any) -> None:
         """Ask for the devices again."""
@@ -266,13 +267,21 @@ class GeneratePanel(slicer.util.VTKObservationMixin):
     def _fillDevices(self) -> None:
         finder, chosen = self._devices, self._parameters.device if self._parameters is not None else "auto"
         best = finder.automatic()
-        unknown = _("being looked for...") if finder.isAsking else finder.problem or _("not looked for yet")
-        items = [(_("Automatic: {device}").format(device=best.description if best else unknown), "auto")]
-        items += [(f"{device.name}: {device.description}", device.name) for device in finder.devices]
+        automatic = _("Automatic: {device}").format(device=_shortName(best.name)) if best else _("Automatic")
+        items = [(automatic, "auto"), *((_shortName(device.name), device.name) for device in finder.devices)]
         if chosen not in [name for _text, name in items]:
             items.append((_("{device}: not found here").format(device=chosen), chosen))
         _fill(self._ui.deviceComboBox, items, chosen)
         self._ui.devicesButton.enabled = not finder.isAsking
+        self._showDevice()
+
+    def _showDevice(self) -> None:
+        """The whole name of the chosen device, which does not fit into a narrow list."""
+        finder, chosen = self._devices, self._parameters.device if self._parameters is not None else "auto"
+        used = finder.automatic() if chosen == "auto" else None
+        used = next((device for device in finder.devices if device.name == chosen), used)
+        unknown = _("Devices are being looked for...") if finder.isAsking else finder.problem
+        self._ui.deviceInfoLabel.text = used.description if used is not None else unknown
 
     def _showButton(self, problem: str) -> None:
         button, run = self._ui.generateButton, self._run
@@ -284,6 +293,11 @@ class GeneratePanel(slicer.util.VTKObservationMixin):
             button.text = _("Generate")
             button.enabled = not problem
             button.toolTip = problem or _("Make the volume. Slicer can be used meanwhile.")
+
+
+def _shortName(device: str) -> str:
+    """Return "CUDA 0" for "cuda:0": the whole name stands below the list."""
+    return device.upper().replace(":", " ")
 
 
 def _fill(comboBox: Any, items: list[tuple[str, str]], chosen: str) -> None:
