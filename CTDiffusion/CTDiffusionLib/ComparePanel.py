@@ -31,6 +31,7 @@ class ComparePanel(slicer.util.VTKObservationMixin):
         self._guiTag: Any = None
         self._shown: tuple[float, str] | None = None  # opacity and preset that the views have from here
         self._flicker, self._lens = Flicker(), Lens.Lens()
+        self._isOverlay = False
         self._analysis = CompareAnalysisPanel(ui, logic)
         self._viewButtons = (
             ui.sideBySideButton,
@@ -60,7 +61,7 @@ class ComparePanel(slicer.util.VTKObservationMixin):
         self.removeObservers()
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
-        self._parameters, self._shown = parameters, None
+        self._parameters, self._shown, self._isOverlay = parameters, None, False
         self._analysis.setParameters(parameters)
         if parameters is not None:
             if parameters.volumeFile == ".":  # of a scene that an earlier version saved
@@ -79,7 +80,8 @@ class ComparePanel(slicer.util.VTKObservationMixin):
     def onParametersModified(self, *_arguments: Any) -> None:
         """Enable what can be done now; tool tips say what is missing for the rest. Opacity and preset act at once."""
         parameters, ui = self._parameters, self._ui
-        ui.volumeFileEdit.currentPath = parameters.volumeFile
+        if ui.volumeFileEdit.currentPath != parameters.volumeFile:  # else the cursor would jump while one types
+            ui.volumeFileEdit.currentPath = parameters.volumeFile
         isFile = bool(parameters.volumeFile) and Path(parameters.volumeFile).is_file()
         self._states.enable(ui.loadButton, "" if isFile else _("Choose a file that ctdiffusion generate has written."))
         problem = self._problem()
@@ -93,9 +95,10 @@ class ComparePanel(slicer.util.VTKObservationMixin):
 
     def onLayoutModified(self, *_arguments: Any) -> None:
         """The key works, and flicker and lens go on, while the overlay is shown."""
-        if Layouts.isOverlayShown():
+        wasOverlay, self._isOverlay = self._isOverlay, Layouts.isOverlayShown()
+        if self._isOverlay:
             self._flicker.setEnabled(True)
-        else:
+        elif wasOverlay:  # not before: a layout node is modified in several ways until it shows the overlay
             self._endOverlayTools()
 
     def onVolumeFile(self, path: str) -> None:
@@ -148,6 +151,8 @@ class ComparePanel(slicer.util.VTKObservationMixin):
             Layouts.setOverlayOpacity(0.0)
         with slicer.util.tryWithErrorDisplay(_("The lens could not be shown.")):
             self._lens.switch(isOn)
+        if isOn and not self._lens.isOn:  # it failed, and the user has read why
+            self._ui.lensCheckBox.checked = False
         if not isOn and Layouts.isOverlayShown():
             self._restoreOpacity()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import slicer
 import slicer.util
 
 from . import Layouts, Provenance, SceneVolumes
@@ -29,4 +30,11 @@ def insertAndCompare(test: Any, logic: Any) -> None:
         composite = Layouts.compositeNode(slicer.mrmlScene, row.tags[0])
         test.assertEqual(composite.GetBackgroundVolumeID(), node.GetID())
     logic.showOverlay(synthetic, real, opacity=0.25)
+    difference = logic.showDifference(synthetic, real)
+    test.assertEqual(int(slicer.util.arrayFromVolume(difference).max()), 40)
+    logic.showCheckerboard(synthetic, real)
+    for chart in (logic.showHistogram(synthetic, real), logic.showProfile(synthetic, real)):
+        test.assertEqual(chart.GetNumberOfPlotSeriesNodes(), 2)
+    if hasattr(slicer.modules, "volumerendering"):  # not where the self test runs without Slicer
+        logic.showRendering(synthetic, real)
     test.assertTrue(logic.restoreLayout())

@@ -8,6 +8,8 @@ import slicer
 from CTDiffusionLib import ComparisonPlots, HounsfieldCurves, Layouts, SceneVolumes
 
 SHAPE = (20, 60, 80)
+#: Ranges of HU with a peak in every chest, and one without.
+_TISSUES = (("lung", -920, -800), ("between", -500, -300), ("fat", -130, -60), ("soft", 0, 120))
 MATRIX = np.diag([-3.0, -3.0, 5.0, 1.0])
 
 
@@ -171,6 +173,28 @@ def test_volumes_of_one_name_have_columns_of_their_own(app, pair):
     table = ComparisonPlots.showProfile(*pair).GetNthPlotSeriesNode(0).GetTableNode()
     names = [table.GetColumnName(index) for index in range(table.GetNumberOfColumns())]
     assert len(set(names)) == 3
+
+
+@pytest.mark.real_data
+def test_a_real_scan_with_a_phantom_of_another_grid(app, ct_data):
+    from CTDiffusionLogic.phantom import torso_phantom
+    from CTDiffusionLogic.volume_io import read_volume
+
+    scan = read_volume(ct_data / "nifti" / "chest_cmbcrc01068.nii.gz")
+    drawn = torso_phantom(slices=40, size=96, spacing_mm=(4.2, 4.2, 6.0))
+    real = SceneVolumes.insertVolume(scan.hu, scan.geometry.ijk_to_ras, "scan", volumesLogic=app.volumes_logic)
+    made = SceneVolumes.insertSyntheticVolume(
+        drawn.hu, drawn.geometry.ijk_to_ras, "phantom", volumesLogic=app.volumes_logic
+    )
+    chart = ComparisonPlots.showHistogram(made, real)
+    for index in range(2):
+        hu, percent = _series(chart, index)
+        assert percent.sum() * HounsfieldCurves.BIN_HU == pytest.approx(100, abs=3)
+        assert percent[hu < -960].sum() * HounsfieldCurves.BIN_HU < 3  # of air there is only what lungs and bowel hold
+        peaks = {name: percent[(hu > low) & (hu < high)].max() for name, low, high in _TISSUES}
+        assert min(peaks["lung"], peaks["fat"], peaks["soft"]) > 3 * peaks["between"]
+    profile = ComparisonPlots.showProfile(made, real)
+    assert all(np.isfinite(_series(profile, index)[1]).any() for index in range(2))
 
 
 @pytest.mark.skipif(not rendering.has_opengl(), reason=rendering.OPENGL_REMEDY)

@@ -58,7 +58,8 @@ def module(app, monkeypatch):
 def test_the_self_test_passes_in_a_real_scene(module):
     test = module.CTDiffusionTest()
     test.runTest()
-    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
+    # The pair, its difference and its checkerboard.
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 4
 
 
 def test_the_class_and_the_package_of_one_name_live_together(module):
