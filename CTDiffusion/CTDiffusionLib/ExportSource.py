@@ -49,8 +49,8 @@ class ExportSource:
 
     @property
     def fileName(self) -> str:
-        """The name as part of a path on every system: letters, digits, dashes and underscores."""
-        return re.sub(r"[^\w-]+", "_", self.name).strip("_")[:80] or "volume"
+        """The name as part of a path on every system: letters, digits, underscores, and dashes for all else."""
+        return re.sub(r"[^\w]+", "-", self.name).strip("-")[:80] or "volume"
 
     @property
     def shape(self) -> tuple[int, int, int]:

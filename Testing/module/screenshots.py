@@ -109,6 +109,7 @@ def addVolumes() -> None:
 def takeSections(host: ModuleHost, camera: Camera, widget: Any) -> None:
     """Every section as it is when a scan and a synthetic volume are there."""
     panel = widget.parent
+    widget.sections.export._ui.exportFolderEdit.currentPath = "/data/CTDiffusion export"
     openAll(panel)
     for section in sectionsOf(panel):
         name = section.name.removesuffix("CollapsibleButton")
@@ -190,6 +191,21 @@ def takeGeneration(host: ModuleHost, camera: Camera, widget: Any, model: Path) -
     camera.take(section, "generate-failed")
 
 
+def takeExport(host: ModuleHost, camera: Camera, widget: Any) -> None:
+    """The section Export when volumes are written, and when it is asked to write them again."""
+    export = widget.sections.export
+    ui, section = export._ui, widget.parent.findChild(name="exportCollapsibleButton")
+    ui.exportFolderEdit.currentPath = str(host.folder / "export")
+    selector = ui.exportVolumesSelector
+    selector.check(selector.nodeFromIndex(0))
+    host.click(ui.exportButton)
+    host.process(until=lambda: not export._run.isRunning, timeout=300)
+    ui.exportLogCollapsibleButton.collapsed = True
+    camera.take(section, "export-done")
+    host.click(ui.exportButton)
+    camera.take(section, "export-failed")
+
+
 def takeTraining(host: ModuleHost, camera: Camera, widget: Any) -> None:
     """The section Train while it learns from phantoms, when it has been stopped, and when it fails."""
     from CTDiffusionLogic.phantom import torso_phantom
@@ -253,6 +269,7 @@ def takeAll(folder: Path, model: Path, *, withGeneration: bool = True) -> list[P
         takeInstallation(camera, widget)
         if withGeneration:
             takeGeneration(host, camera, widget, model)
+            takeExport(host, camera, widget)
             takeTraining(host, camera, widget)
     return camera.paths
 

@@ -96,8 +96,8 @@ def test_dicom_of_two_volumes(panel, capsys):
         text = panel.export(panel.first, panel.second)
     with capsys.disabled():
         print(f"\nwhile exporting: longest block of the GUI {1000 * heartbeat.longest:.0f} ms")
-    assert text == "Done. Written: SYNTHETIC_torso, SYNTHETIC_torso_1."
-    for volume, name in ((panel.first, "SYNTHETIC_torso"), (panel.second, "SYNTHETIC_torso_1")):
+    assert text == "Done. Written: SYNTHETIC-torso, SYNTHETIC-torso_1."
+    for volume, name in ((panel.first, "SYNTHETIC-torso"), (panel.second, "SYNTHETIC-torso_1")):
         files = sorted((panel.folder / name).iterdir())
         assert len(files) == 24
         image = pydicom.dcmread(files[5])
@@ -125,13 +125,13 @@ def test_dicom_of_two_volumes(panel, capsys):
 @pytest.mark.parametrize(("fileFormat", "ending"), [("NRRD", ".nrrd"), ("NIfTI", ".nii.gz")])
 def test_one_file(panel, fileFormat, ending):
     panel.export(panel.first, fileFormat=fileFormat)
-    assert panel.text == f"Done. Written: SYNTHETIC_torso{ending}."
+    assert panel.text == f"Done. Written: SYNTHETIC-torso{ending}."
     assert not panel.ui.exportDicomCollapsibleButton.visible
-    image = sitk.ReadImage(str(panel.folder / f"SYNTHETIC_torso{ending}"))
+    image = sitk.ReadImage(str(panel.folder / f"SYNTHETIC-torso{ending}"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), panel.hu[panel.first])
     assert image.GetSpacing() == pytest.approx((0.5**0.5, 0.5**0.5, 2.5), abs=1e-4)
     assert image.GetOrigin() == pytest.approx((-40.0, -31.5, -1200.25), abs=1e-4)
-    back = read_volume(panel.folder / f"SYNTHETIC_torso{ending}")
+    back = read_volume(panel.folder / f"SYNTHETIC-torso{ending}")
     assert back.metadata["synthetic"] == "yes"
     if fileFormat == "NRRD":
         assert back.metadata["model_sha256"] == "ab" * 32
@@ -139,11 +139,11 @@ def test_one_file(panel, fileFormat, ending):
 
 def test_nothing_is_overwritten(panel):
     panel.export(panel.first, fileFormat="NRRD")
-    before = (panel.folder / "SYNTHETIC_torso.nrrd").read_bytes()
+    before = (panel.folder / "SYNTHETIC-torso.nrrd").read_bytes()
     text = panel.export(panel.first, fileFormat="NRRD")
     assert text.startswith("Nothing was exported: ")
     assert "exists already. Choose another folder" in text
-    assert (panel.folder / "SYNTHETIC_torso.nrrd").read_bytes() == before
+    assert (panel.folder / "SYNTHETIC-torso.nrrd").read_bytes() == before
 
 
 def test_a_folder_that_may_not_be_written_to(panel, monkeypatch):
@@ -193,7 +193,7 @@ def test_the_scene_is_closed_while_it_writes(panel):
     run = panel.panel._run
     panel.host.closeScene()
     panel.host.process(until=lambda: not run.isRunning, timeout=60)
-    np.testing.assert_array_equal(read_volume(panel.folder / "SYNTHETIC_torso").hu, expected)
+    np.testing.assert_array_equal(read_volume(panel.folder / "SYNTHETIC-torso").hu, expected)
 
 
 def test_a_volume_that_is_not_complete(panel):
@@ -202,7 +202,7 @@ def test_a_volume_that_is_not_complete(panel):
     panel.first.SetAttribute("CTDiffusion.FinalSlices", "0-7")
     text = panel.export(panel.first)
     assert text.splitlines() == [
-        "Done. Written: SYNTHETIC_torso.",
+        "Done. Written: SYNTHETIC-torso.",
         "SYNTHETIC torso is not complete: only its slices 0-7 are final.",
     ]
 
@@ -232,3 +232,24 @@ def test_for_scripts(panel):
         logic.exportVolumes(panel.second, panel.folder, fileFormat="DOC")
     with pytest.raises(UsageError, match="nothing to export"):
         logic.exportVolumes([], panel.folder)
+
+
+def test_it_fits_into_a_narrow_panel_and_can_be_reached_by_keyboard(panel):
+    from PySide6 import QtCore, QtWidgets
+
+    section = panel.ui.exportCollapsibleButton
+    panel.first.SetName("SYNTHETIC a model with a long name and more of it, seed 123456789 (partial)")
+    panel.export(panel.first)
+    panel.ui.exportLogCollapsibleButton.collapsed = False
+    panel.host.process(0.05)
+    assert QtWidgets.QWidget.minimumSizeHint(section).width() <= 360
+    inputs = (QtWidgets.QPushButton, QtWidgets.QLineEdit, QtWidgets.QComboBox)
+    found = [w for w in vars(panel.ui).values() if isinstance(w, inputs) and not w.name.startswith("qt_")]
+    found = [w for w in found if "Collapsible" not in w.name]
+    assert len(found) >= 7
+    for widget in found:
+        assert widget.toolTip, widget.name
+        assert widget.focusPolicy != QtCore.Qt.NoFocus, widget.name
+    labels = [w.text for w in vars(panel.ui).values() if isinstance(w, QtWidgets.QLabel) and "&" in w.text]
+    keys = [text[text.index("&") + 1].lower() for text in labels]
+    assert len(keys) == len(set(keys)) == 6

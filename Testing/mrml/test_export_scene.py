@@ -34,7 +34,7 @@ def pair(app, hu, oblique):
 
 def test_what_the_worker_reads_is_what_is_in_the_scene(pair, hu, oblique, tmp_path):
     source = ExportSource.exportSource(pair[0])
-    assert (source.description, source.fileName) == ("a/b: c", "SYNTHETIC_a_b_c")
+    assert (source.description, source.fileName) == ("a/b: c", "SYNTHETIC-a-b-c")
     source.writeTo(tmp_path / "volume.nrrd")
     read = read_volume(tmp_path / "volume.nrrd", require_hu=False)
     np.testing.assert_array_equal(read.hu, hu)
