@@ -53,16 +53,17 @@ def registerLayouts(scene: Any = None) -> None:
             layoutNode.AddLayoutDescription(number, layoutXml(plots))
 
 
-def showCharts(lossChart: Any, frechetChart: Any = None, *, scene: Any = None) -> None:
+def showCharts(lossChart: Any, frechetChart: Any = None, *, scene: Any = None, userLayout: int | None = None) -> None:
     """Show one or two charts below the slice views; remember the user's layout.
 
     :param lossChart: a vtkMRMLPlotChartNode.
     :param frechetChart: another one, or None.
+    :param userLayout: number of the layout to go back to; None for the one that is shown now.
     """
     scene = sceneOrDefault(scene)
     registerLayouts(scene)
     layoutNode = _layoutNode(scene)
-    current = layoutNode.GetViewArrangement()
+    current = userLayout if userLayout is not None else layoutNode.GetViewArrangement()
     if current not in (ONE_PLOT, TWO_PLOTS):
         layoutNode.SetAttribute(USER_LAYOUT_ATTRIBUTE, str(current))
     layoutNode.SetViewArrangement(ONE_PLOT if frechetChart is None else TWO_PLOTS)
@@ -78,16 +79,22 @@ def areChartsShown(scene: Any = None) -> bool:
     return _layoutNode(sceneOrDefault(scene)).GetViewArrangement() in (ONE_PLOT, TWO_PLOTS)
 
 
-def restoreLayout(scene: Any = None) -> bool:
-    """Go back to the layout that the user had before; say whether there was one."""
+def userLayout(scene: Any = None) -> int | None:
+    """Return the number of the layout to go back to while one of ours is shown, else None."""
+    if not areChartsShown(scene):
+        return None
     layoutNode = _layoutNode(sceneOrDefault(scene))
-    userLayout = layoutNode.GetAttribute(USER_LAYOUT_ATTRIBUTE)
-    if userLayout is None:
-        return False
+    # The closing of a scene clears the attributes of the layout node.
+    return int(layoutNode.GetAttribute(USER_LAYOUT_ATTRIBUTE) or layoutNode.SlicerLayoutFourUpView)
+
+
+def restoreLayout(scene: Any = None) -> bool:
+    """Go back to the layout that the user had before; say whether one of ours was shown."""
+    layoutNode, number = _layoutNode(sceneOrDefault(scene)), userLayout(scene)
     layoutNode.RemoveAttribute(USER_LAYOUT_ATTRIBUTE)
-    if layoutNode.GetViewArrangement() in (ONE_PLOT, TWO_PLOTS):  # else the user has moved on
-        layoutNode.SetViewArrangement(int(userLayout))
-    return True
+    if number is not None:  # else the user has moved on
+        layoutNode.SetViewArrangement(number)
+    return number is not None
 
 
 def plotView(scene: Any, tag: str) -> Any:

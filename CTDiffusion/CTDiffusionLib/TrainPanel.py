@@ -219,7 +219,7 @@ class TrainPanel(slicer.util.VTKObservationMixin):
 
     def _onPlots(self, isNewChart: bool) -> None:
         if isNewChart and self._run is not None and TrainLayout.areChartsShown():
-            self._showCharts(self._run.plots)  # another one, or those of before the scene was closed
+            self._showCharts(self._run.plots)  # another one
         elif isNewChart:
             self.onParametersModified()
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
-from . import TrainData, TrainDicom
+from . import TrainData, TrainDicom, TrainLayout
 from .Job import Job, JobRequest
 from .JobEnding import JobEnding
 from .JobSignal import Signal
-from .TrainMetrics import TrainMetrics
+from .TrainMetrics import FRECHET, LOSS, TrainMetrics
 from .TrainPlots import TrainPlots
 from .TrainRequest import TrainRequest, modelOf
 from .Worker import Worker
@@ -88,7 +88,11 @@ class TrainRun:
         )
         self.job.eventReceived.connect(self._onEvent)
         self.job.ended.connect(self._onEnded)
-        self._closeTag: int | None = scene.AddObserver(scene.EndCloseEvent, self._onSceneClosed)
+        self._userLayout: int | None = None
+        self._tags = [
+            scene.AddObserver(scene.StartCloseEvent, self._onSceneCloses),
+            scene.AddObserver(scene.EndCloseEvent, self._onSceneClosed),
+        ]
 
     @property
     def isRunning(self) -> bool:
@@ -142,8 +146,16 @@ class TrainRun:
         """Replace the job's files in ``text`` by the names of the volumes and series that are in them."""
         return TrainData.inWords(text, self._names, self.job.folder / _SCANS) if self._names else text
 
+    def _onSceneCloses(self, *_arguments: Any) -> None:
+        self._userLayout = TrainLayout.userLayout(self._scene)
+
     def _onSceneClosed(self, *_arguments: Any) -> None:
+        """Make the plots anew, and show them if they were shown: the layout is another one by now."""
         self.updatePlots()
+        loss = self.plots.chart(LOSS)
+        if self._userLayout is not None and loss is not None:
+            frechet = self.plots.chart(FRECHET)
+            TrainLayout.showCharts(loss, frechet, scene=self._scene, userLayout=self._userLayout)
 
     def _onEvent(self, event: Event) -> None:
         from CTDiffusionLogic.cli.events import Metric, Progress, Warned
@@ -181,9 +193,8 @@ class TrainRun:
             self.modelMade.emit(model)
 
     def _onEnded(self, ending: JobEnding) -> None:
-        if self._closeTag is not None:
-            self._scene.RemoveObserver(self._closeTag)
-            self._closeTag = None
+        for tag in self._tags:
+            self._scene.RemoveObserver(tag)
         self._hasModel = self._hasModel or ending.kind == "finished"
         self.updatePlots()
         self._tellModel()

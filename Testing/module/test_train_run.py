@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-from CTDiffusionLib import SceneVolumes, TrainData, Worker
+from CTDiffusionLib import SceneVolumes, TrainData, TrainLayout, Worker
 from CTDiffusionLib.GenerateModels import modelChoices
 from CTDiffusionLib.GenerateSettings import GenerateSettings, MemoryStore
 from CTDiffusionLib.JobProcess import JobProcess
@@ -288,14 +288,24 @@ def test_it_survives_the_closing_of_the_scene(logic, stage, app, tmp_path):
     run = train(logic, stage, tmp_path, waitForCompletion=False)
     while run.plots.chart(LOSS) is None:
         logic.worker.poll()
+    layoutLogic = slicer.vtkMRMLLayoutLogic()  # Slicer's own, which sets the layout again after the closing
+    layoutLogic.SetMRMLScene(app.scene)
+    layoutNode = layoutLogic.GetLayoutNode()
+    layoutNode.SetViewArrangement(layoutNode.SlicerLayoutOneUpRedSliceView)
+    TrainLayout.showCharts(run.plots.chart(LOSS), scene=app.scene)
     app.scene.Clear(False)
     assert run.isRunning
-    chart = run.plots.chart(LOSS)  # again
+    chart = run.plots.chart(LOSS)  # again, and shown
+    assert TrainLayout.plotView(app.scene, TrainLayout.PLOT_TAGS[0]).GetPlotChartNode() is chart
+    assert layoutNode.GetViewArrangement() == TrainLayout.ONE_PLOT
+    assert TrainLayout.userLayout(app.scene) == layoutNode.SlicerLayoutOneUpRedSliceView
     assert slicer.util.arrayFromTableColumn(chart.GetNthPlotSeriesNode(0).GetTableNode(), "anatomy").tolist() == [0.9]
     run.stop()
     logic.worker.waitFor(run.job)
     app.scene.Clear(False)
     assert run.plots.chart(LOSS) is None  # no longer: it has ended
+    assert TrainLayout.restoreLayout(app.scene)  # where to is forgotten with the scene
+    assert layoutNode.GetViewArrangement() == layoutNode.SlicerLayoutFourUpView
 
 
 def test_the_newest_sheet(stage):
