@@ -8,6 +8,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+from .DerivedVolumes import isDerived
 from .ExportRequest import ExportRequest
 from .ExportSource import exportSource, withoutMark
 from .Provenance import setProvenance
@@ -34,7 +35,7 @@ def exportables(itemID: int, pluginName: str) -> list[Any]:
     :param pluginName: the plug-in's key in slicer.modules.dicomPlugins.
     """
     node = nodeOfItem(itemID)
-    if node is None or not node.IsA("vtkMRMLScalarVolumeNode") or not recogniseFile(node):
+    if node is None or not node.IsA("vtkMRMLScalarVolumeNode") or not recogniseFile(node) or isDerived(node):
         return []
     exportable = slicer.qSlicerDICOMExportable()
     exportable.name = _("Synthetic CT")

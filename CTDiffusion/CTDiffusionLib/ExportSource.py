@@ -14,6 +14,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from . import Provenance
+from .DerivedVolumes import isDerived
 from .SceneVolumes import ijkToRAS
 from .SyntheticFile import recogniseFile
 
@@ -94,8 +95,8 @@ def exportSource(node: Any) -> ExportSource:
     """Return what is exported of a volume node.
 
     :param node: a scalar volume node.
-    :raises CTDiffusionLogic.errors.InputError: if it is not synthetic, empty, still being made, or lies on a grid
-        that files cannot have.
+    :raises CTDiffusionLogic.errors.InputError: if it is not synthetic, computed from a real scan, empty, still being
+        made, or lies on a grid that files cannot have.
     """
     from CTDiffusionLogic.errors import InputError
     from CTDiffusionLogic.geometry import Geometry
@@ -105,6 +106,11 @@ def exportSource(node: Any) -> ExportSource:
         raise InputError(
             _("{name} is not marked as synthetic; a real scan is never exported as synthetic.").format(name=name),
             remedy=_("Choose a volume that CT Diffusion has made, or export it with Slicer's own DICOM export."),
+        )
+    if isDerived(node):
+        raise InputError(
+            _("{name} was computed from a real scan; it may show parts of it.").format(name=name),
+            remedy=_("Export the synthetic volume that it was computed from."),
         )
     if node.GetImageData() is None or node.GetImageData().GetNumberOfPoints() == 0:
         raise InputError(_("The volume {name} is empty.").format(name=name), remedy=_("Choose another one."))

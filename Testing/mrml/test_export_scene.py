@@ -7,7 +7,7 @@ import pytest
 import slicer
 import slicer.util
 import vtk
-from CTDiffusionLib import ExportSource, Provenance, SceneVolumes
+from CTDiffusionLib import DerivedVolumes, ExportSource, Provenance, SceneVolumes
 from rendering import new_app
 
 from CTDiffusionLogic.dicom_write import write_synthetic_dicom
@@ -93,6 +93,13 @@ def test_real_scans_and_unfinished_volumes_are_refused(pair):
         ExportSource.exportSource(node)
     node.SetAttribute("CTDiffusion.FinalSlices", "0-3")
     assert "only its slices 0-3 are final" in ExportSource.exportSource(node).warning
+
+
+def test_what_was_computed_from_a_real_scan_is_refused(pair):
+    node, _real = pair
+    node.SetAttribute(DerivedVolumes.DERIVED_ATTRIBUTE, DerivedVolumes.CHECKERBOARD)
+    with pytest.raises(InputError, match="computed from a real scan"):
+        ExportSource.exportSource(node)
 
 
 @pytest.mark.parametrize("file_name", ["scene.mrb", "scene.mrml"])
