@@ -14,6 +14,8 @@ from .GenerateRequest import GenerateRequest
 DEFAULT_STEPS = {"multistep": (28, 10), "heun": (20, 10), "ddpm": (1000, 1000)}
 DEFAULT_SLICES, DEFAULT_SPACING_MM = 64, 3.0
 FEATURE_MAPS, SLAB_COPIES = 32, 16
+#: Share of the anatomy stage's passes that guidance doubles: those at high noise.
+GUIDED_SHARE = 19 / 28
 
 #: Seconds per unit of work where a device was never used; one is 10^9 multiplications of the networks' inner layers.
 #: "cpu": two cores of a server (measured: 0.18 on one). The other two are guesses by what such devices can do.
@@ -113,7 +115,13 @@ def workOf(
         anatomy_gap_mm=float(plan["anatomy_gap_mm"]),
         max_gap_mm=float(plan["max_gap_mm"]),
     )
-    anatomy = len(slabs.anatomy) * passes[0] * _passCost(stages["anatomy"], int(plan["anatomy_size"]))
+    isGuided = float(card.get("sampling", {}).get("guidance", 1.0)) != 1.0
+    anatomy = (
+        len(slabs.anatomy)
+        * passes[0]
+        * (1 + isGuided * GUIDED_SHARE)
+        * _passCost(stages["anatomy"], int(plan["anatomy_size"]))
+    )
     detail = len(slabs.detail) * passes[1] * _passCost(stages["detail"], int(plan["image_size"]))
     return (anatomy + detail) / 1e9
 

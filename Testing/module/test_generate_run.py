@@ -198,13 +198,20 @@ def test_the_library_and_the_estimate_agree(model):
     from CTDiffusionLogic import generation_request, memory, sampling
     from CTDiffusionLogic.denoiser.network import DenoiserConfig
     from CTDiffusionLogic.generation import GenerationModel, generate
+    from CTDiffusionLogic.guidance import GUIDED_FROM
 
     assert {
         name: (one.anatomy_steps, one.detail_steps) for name, one in sampling.SAMPLERS.items()
     } == GenerateEstimate.DEFAULT_STEPS
     assert GenerateEstimate.DEFAULT_SLICES == generation_request.DEFAULT_SLICES
     assert GenerateEstimate.DEFAULT_SPACING_MM == generation_request.DEFAULT_SPACING_MM
+    levels = sampling.edm_times(sampling.ANATOMY_STEPS)
+    assert sum(t >= GUIDED_FROM for t in levels) / sampling.ANATOMY_STEPS == GenerateEstimate.GUIDED_SHARE
     card = read_header(model).card
+    guided = {**card, "sampling": {**card["sampling"], "guidance": 2.0}}
+    assert GenerateEstimate.workOf(guided, slices=9, spacingMm=3.0) > GenerateEstimate.workOf(
+        card, slices=9, spacingMm=3.0
+    )
     for stage, size in (("anatomy", 32), ("detail", 64)):
         config = DenoiserConfig.from_dict(card["stages"][stage])
         assert GenerateEstimate.slabBytes(card["stages"][stage], size) == memory.slab_bytes(config, size)
