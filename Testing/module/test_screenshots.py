@@ -11,7 +11,7 @@ def test_every_section_is_drawn_in_both_themes(tmp_path):
     paths = takeAll(tmp_path, tmp_path / "none.safetensors", withGeneration=False)
     pictures = {path.stem: np.asarray(Image.open(path).convert("L"), np.float64) for path in paths}
     names = {name.rpartition("-")[0] for name in pictures}
-    assert {"section-compare", "section-generate", "panel"} <= names
+    assert {"section-compare", "section-generate", "section-train", "panel"} <= names
     for name in names:
         light, dark = (pictures[f"{name}-{theme}"] for theme in THEMES)
         assert light.shape == dark.shape
