@@ -14,9 +14,10 @@ from .ButtonStates import ButtonStates
 from .CompareAnalysisPanel import CompareAnalysisPanel
 from .DerivedVolumes import isDerived
 from .Flicker import Flicker
+from .ParameterPanel import ParameterPanel
 
 
-class ComparePanel(slicer.util.VTKObservationMixin):
+class ComparePanel(ParameterPanel):
     """Connects the widgets of CTDiffusion.ui with the module's logic and parameter node.
 
     :param ui: the widgets by name (slicer.util.childWidgetVariables).
@@ -24,11 +25,8 @@ class ComparePanel(slicer.util.VTKObservationMixin):
     """
 
     def __init__(self, ui: Any, logic: Any) -> None:
-        super().__init__()
-        self._ui = ui
+        super().__init__(ui)
         self._logic = logic
-        self._parameters: Any = None
-        self._guiTag: Any = None
         self._shown: tuple[float, str] | None = None  # opacity and preset that the views have from here
         self._flicker, self._lens = Flicker(), Lens.Lens()
         self._isOverlay = False
@@ -58,19 +56,20 @@ class ComparePanel(slicer.util.VTKObservationMixin):
         :param parameters: a CompareParameters, or None while there is none (the scene is being closed).
         """
         self._endOverlayTools()
-        self.removeObservers()
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._guiTag)
-        self._parameters, self._shown, self._isOverlay = parameters, None, False
+        self._shown, self._isOverlay = None, False
         self._analysis.setParameters(parameters)
-        if parameters is not None:
-            if parameters.volumeFile == ".":  # of a scene that an earlier version saved
-                parameters.volumeFile = ""
-            self._guiTag = parameters.connectGui(self._ui)
-            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
-            self.addObserver(Layouts.layoutNode(), vtk.vtkCommand.ModifiedEvent, self.onLayoutModified)
-            self.onParametersModified()
-            self.onLayoutModified()
+        super().setParameters(parameters)
+
+    def fillInParameters(self, parameters: Any) -> None:
+        """Repair what a scene of an earlier version has for "no file"."""
+        if parameters.volumeFile == ".":
+            parameters.volumeFile = ""
+
+    def showParameters(self) -> None:
+        """Follow the layout too."""
+        self.addObserver(Layouts.layoutNode(), vtk.vtkCommand.ModifiedEvent, self.onLayoutModified)
+        self.onParametersModified()
+        self.onLayoutModified()
 
     def cleanup(self) -> None:
         """Follow nothing, and give the key of the flicker back."""

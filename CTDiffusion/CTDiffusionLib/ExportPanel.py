@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import slicer.util
-import vtk
 from slicer.i18n import tr as _
 
 from . import Provenance
@@ -14,13 +13,14 @@ from .ExportLogic import ExportLogic
 from .ExportRequest import ExportRequest
 from .ExportRun import ExportRun
 from .JobEnding import JobEnding
+from .ParameterPanel import ParameterPanel
 from .SlicerHost import nodesByClass
 from .SyntheticFile import recogniseFile
 
 VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
 
 
-class ExportPanel(slicer.util.VTKObservationMixin):
+class ExportPanel(ParameterPanel):
     """Connects the widgets of ExportSection.ui with the logic and the parameter node.
 
     :param ui: the widgets by name.
@@ -28,10 +28,8 @@ class ExportPanel(slicer.util.VTKObservationMixin):
     """
 
     def __init__(self, ui: Any, logic: ExportLogic) -> None:
-        super().__init__()
-        self._ui, self._logic = ui, logic
-        self._parameters: Any = None
-        self._guiTag: Any = None
+        super().__init__(ui)
+        self._logic = logic
         self._run: ExportRun | None = None
         ui.exportVolumesSelector.addAttribute(VOLUME_CLASS, Provenance.SYNTHETIC_ATTRIBUTE, "yes")
         ui.exportVolumesSelector.connect("checkedNodesChanged()", self.onParametersModified)
@@ -39,23 +37,16 @@ class ExportPanel(slicer.util.VTKObservationMixin):
         ui.openFolderButton.connect("clicked(bool)", self.onOpenFolder)
         ui.copyExportLogButton.connect("clicked(bool)", self.onCopyLog)
 
-    def setParameters(self, parameters: Any) -> None:
-        """Show and follow another parameter node.
+    def fillInParameters(self, parameters: Any) -> None:
+        """Propose a folder."""
+        if parameters.exportFolder == Path():
+            parameters.exportFolder = Path.home() / "CTDiffusion export"
 
-        :param parameters: an ExportParameters, or None while there is none (the scene is being closed).
-        """
-        self.removeObservers()
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._guiTag)
-        self._parameters = parameters
-        if parameters is not None:
-            if parameters.exportFolder == Path():  # nothing was chosen yet
-                parameters.exportFolder = Path.home() / "CTDiffusion export"
-            self._guiTag = parameters.connectGui(self._ui)
-            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
-            for volume in nodesByClass(slicer.mrmlScene, VOLUME_CLASS):
-                recogniseFile(volume)  # files that were loaded with Add Data come into the list
-            self.onParametersModified()
+    def showParameters(self) -> None:
+        """List the volumes; files that were loaded with Add Data too."""
+        for volume in nodesByClass(slicer.mrmlScene, VOLUME_CLASS):
+            recogniseFile(volume)
+        self.onParametersModified()
 
     def choose(self, volume: Any) -> None:
         """Select a volume, and no other, for the next export."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import slicer.util
-import vtk
 from slicer.i18n import tr as _
 
 from . import GenerateModels
@@ -18,9 +17,10 @@ from .GenerateRequest import GenerateRequest, newSeed
 from .GenerateRun import GenerateRun
 from .JobEnding import JobEnding
 from .JobSignal import Signal
+from .ParameterPanel import ParameterPanel, deviceItems, fillComboBox
 
 
-class GeneratePanel(slicer.util.VTKObservationMixin):
+class GeneratePanel(ParameterPanel):
     """Connects the widgets of the section Generate with the logic and the parameter node.
 
     Signal: ``volumeMade`` (a volume node that is complete).
@@ -31,11 +31,9 @@ class GeneratePanel(slicer.util.VTKObservationMixin):
     """
 
     def __init__(self, ui: Any, logic: GenerateLogic, devices: DeviceFinder) -> None:
-        super().__init__()
+        super().__init__(ui)
         self.volumeMade = Signal()
-        self._ui, self._logic, self._devices = ui, logic, devices
-        self._parameters: Any = None
-        self._guiTag: Any = None
+        self._logic, self._devices = logic, devices
         self._run: GenerateRun | None = None
         self._models: list[GenerateModels.ModelChoice] = []
         self._slicesText = ""
@@ -48,21 +46,11 @@ class GeneratePanel(slicer.util.VTKObservationMixin):
         ui.copyLogButton.connect("clicked(bool)", self.onCopyLog)
         devices.changed.connect(self.onDevicesChanged)
 
-    def setParameters(self, parameters: Any) -> None:
-        """Show and follow another parameter node.
-
-        :param parameters: a GenerateParameters, or None while there is none (the scene is being closed).
-        """
-        self.removeObservers()
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._guiTag)
-        self._parameters = parameters
-        if parameters is not None:
-            self._guiTag = parameters.connectGui(self._ui)
-            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
-            self.fillModels()
-            self._fillDevices()
-            self.onParametersModified()
+    def showParameters(self) -> None:
+        """List models and devices."""
+        self.fillModels()
+        self._fillDevices()
+        self.onParametersModified()
 
     def fillModels(self) -> None:
         """List the models there are now; after a training, for example."""
@@ -70,7 +58,7 @@ class GeneratePanel(slicer.util.VTKObservationMixin):
         chosen = self._parameters.model if self._parameters is not None else ""
         if chosen and chosen not in [choice.key for choice in self._models]:  # of a scene from another machine
             self._models.append(GenerateModels.fileChoice(Path(chosen)))
-        _fill(self._ui.modelComboBox, [(choice.label, choice.key) for choice in self._models], chosen)
+        fillComboBox(self._ui.modelComboBox, [(choice.label, choice.key) for choice in self._models], chosen)
 
     def cleanup(self) -> None:
         """Stop listening; what runs is ended by who owns the worker."""
@@ -265,14 +253,9 @@ class GeneratePanel(slicer.util.VTKObservationMixin):
         return next((device.description for device in self._devices.devices if device.name == name), name)
 
     def _fillDevices(self) -> None:
-        finder, chosen = self._devices, self._parameters.device if self._parameters is not None else "auto"
-        best = finder.automatic()
-        automatic = _("Automatic: {device}").format(device=_shortName(best.name)) if best else _("Automatic")
-        items = [(automatic, "auto"), *((_shortName(device.name), device.name) for device in finder.devices)]
-        if chosen not in [name for _text, name in items]:
-            items.append((_("{device}: not found here").format(device=chosen), chosen))
-        _fill(self._ui.deviceComboBox, items, chosen)
-        self._ui.devicesButton.enabled = not finder.isAsking
+        chosen = self._parameters.device if self._parameters is not None else "auto"
+        fillComboBox(self._ui.deviceComboBox, deviceItems(self._devices, chosen, isShort=True), chosen)
+        self._ui.devicesButton.enabled = not self._devices.isAsking
         self._showDevice()
 
     def _showDevice(self) -> None:
@@ -293,19 +276,3 @@ class GeneratePanel(slicer.util.VTKObservationMixin):
             button.text = _("Generate")
             button.enabled = not problem
             button.toolTip = problem or _("Make the volume. Slicer can be used meanwhile.")
-
-
-def _shortName(device: str) -> str:
-    """Return "CUDA 0" for "cuda:0": the whole name stands below the list."""
-    return device.upper().replace(":", " ")
-
-
-def _fill(comboBox: Any, items: list[tuple[str, str]], chosen: str) -> None:
-    """List ``items`` (text, key) and select the chosen one, else the first, without telling anybody."""
-    wasBlocked = comboBox.blockSignals(True)
-    comboBox.clear()
-    for text, key in items:
-        comboBox.addItem(text, key)
-    keys = [key for _text, key in items]
-    comboBox.setCurrentIndex(keys.index(chosen) if chosen in keys else 0 if keys else -1)
-    comboBox.blockSignals(wasBlocked)

@@ -8,7 +8,6 @@ from typing import Any
 import qt
 import slicer
 import slicer.util
-import vtk
 from slicer.i18n import tr as _
 
 from . import TrainFolders, TrainLayout
@@ -16,6 +15,7 @@ from .GenerateDevices import DeviceFinder
 from .GenerateEstimate import durationText
 from .JobEnding import JobEnding
 from .JobSignal import Signal
+from .ParameterPanel import ParameterPanel, deviceItems, fillComboBox
 from .TrainLogic import TrainLogic, requestOf
 from .TrainMetrics import FRECHET, LOSS, TrainMetrics
 from .TrainPlots import TrainPlots
@@ -24,7 +24,7 @@ from .TrainRun import TrainRun
 from .TrainSources import TrainSources
 
 
-class TrainPanel(slicer.util.VTKObservationMixin):
+class TrainPanel(ParameterPanel):
     """Connects the widgets of the section Train with the logic and the parameter node.
 
     Signals: ``modelMade`` (path of a model that has got another checkpoint), ``modelFinished`` (path of the model of
@@ -36,12 +36,10 @@ class TrainPanel(slicer.util.VTKObservationMixin):
     """
 
     def __init__(self, ui: Any, logic: TrainLogic, devices: DeviceFinder) -> None:
-        super().__init__()
+        super().__init__(ui)
         self.modelMade = Signal()
         self.modelFinished = Signal()
-        self._ui, self._logic, self._devices = ui, logic, devices
-        self._parameters: Any = None
-        self._guiTag: Any = None
+        self._logic, self._devices = logic, devices
         self._run: TrainRun | None = None
         self._sheet: Path | None = None
         self._sheetWidth = 0
@@ -62,19 +60,19 @@ class TrainPanel(slicer.util.VTKObservationMixin):
 
         :param parameters: a TrainParameters, or None while there is none (the scene is being closed).
         """
-        self.removeObservers()
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._guiTag)
-        self._parameters = parameters
-        if parameters is not None:
-            if not parameters.trainingFolder:  # of a training that runs, even if its scene was closed
-                folder = self._run.request.run if self._run is not None else None
-                parameters.trainingFolder = str(folder or TrainFolders.newRunFolder(TrainFolders.trainingsFolder()))
-            self._guiTag = parameters.connectGui(self._ui)
-            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
-            self._fillDevices()
+        super().setParameters(parameters)
         self.sources.setParameters(parameters)  # tells of a change
         self._fitSheet()
+
+    def fillInParameters(self, parameters: Any) -> None:
+        """Propose a folder: that of a training that runs, even if its scene was closed, else a new one."""
+        if not parameters.trainingFolder:
+            folder = self._run.request.run if self._run is not None else None
+            parameters.trainingFolder = str(folder or TrainFolders.newRunFolder(TrainFolders.trainingsFolder()))
+
+    def showParameters(self) -> None:
+        """List the devices; the rest follows from the list of scans."""
+        self._fillDevices()
 
     def cleanup(self) -> None:
         """Stop listening, and leave the layout with the plots; what runs is ended by who owns the worker."""
@@ -302,18 +300,5 @@ class TrainPanel(slicer.util.VTKObservationMixin):
         ui.plotsLayoutButton.enabled = TrainLayout.areChartsShown()
 
     def _fillDevices(self) -> None:
-        finder = self._devices
         chosen = self._parameters.trainingDevice if self._parameters is not None else "auto"
-        best = finder.automatic()
-        unknown = _("being looked for...") if finder.isAsking else finder.problem or _("not looked for yet")
-        items = [(_("Automatic: {device}").format(device=best.description if best else unknown), "auto")]
-        items += [(f"{device.name}: {device.description}", device.name) for device in finder.devices]
-        if chosen not in [name for _text, name in items]:
-            items.append((_("{device}: not found here").format(device=chosen), chosen))
-        box = self._ui.trainDeviceComboBox
-        wasBlocked = box.blockSignals(True)
-        box.clear()
-        for text, name in items:
-            box.addItem(text, name)
-        box.setCurrentIndex([name for _text, name in items].index(chosen))
-        box.blockSignals(wasBlocked)
+        fillComboBox(self._ui.trainDeviceComboBox, deviceItems(self._devices, chosen, isShort=False), chosen)
