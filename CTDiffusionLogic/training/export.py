@@ -17,8 +17,14 @@ from CTDiffusionLogic.denoiser.intensity import KNOTS
 from CTDiffusionLogic.sampling import ANATOMY_STEPS, DEFAULT_SAMPLER, DETAIL_STEPS
 from CTDiffusionLogic.training.options import TrainOptions
 
-#: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`.
-SAMPLING = {"sampler": DEFAULT_SAMPLER, "anatomy_steps": ANATOMY_STEPS, "detail_steps": DETAIL_STEPS}
+#: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`. With this guidance the spines of the bundled model
+#: run on and its outlines close; compared by eye with 1, for four seeds.
+SAMPLING = {
+    "sampler": DEFAULT_SAMPLER,
+    "anatomy_steps": ANATOMY_STEPS,
+    "detail_steps": DETAIL_STEPS,
+    "guidance": 2.0,
+}
 
 
 def export_model(
