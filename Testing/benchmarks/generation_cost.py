@@ -37,6 +37,7 @@ from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
 from CTDiffusionLogic.device import describe_device, format_bytes
 from CTDiffusionLogic.generation import GenerationModel, GenerationRequest, generate
+from CTDiffusionLogic.guidance import GUIDED_FROM
 from CTDiffusionLogic.sampling import DDPM_STEPS, SAMPLERS, Pass, ddpm_times, sample_ancestral
 from CTDiffusionLogic.slab_plan import plan_volume
 from CTDiffusionLogic.training.options import PRESETS
@@ -121,7 +122,9 @@ def measure_ours(args: argparse.Namespace, slices: int) -> dict:
         max_gap_mm=plan["max_gap_mm"],
     )
     sampler = SAMPLERS[facts["sampler"]]
-    anatomy = len(slabs.anatomy) * sampler.passes(int(facts["steps"]))
+    levels = sampler.times("anatomy", int(facts["steps"]))[:-1]
+    guided = sum(t >= GUIDED_FROM for t in levels) / len(levels) if float(facts["guidance"]) != 1 else 0.0
+    anatomy = len(slabs.anatomy) * round(sampler.passes(len(levels)) * (1 + guided))
     detail = len(slabs.detail) * sampler.passes(int(facts["detail_steps"]))
     flop = anatomy * count_flop(model.anatomy, plan["anatomy_size"])
     flop += detail * count_flop(model.detail, plan["image_size"])
