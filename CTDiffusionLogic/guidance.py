@@ -12,7 +12,7 @@ from torch import Tensor
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.noise import Denoiser
 
-#: Guidance acts from this noise level t up; sigma = 1. Below it, it would only harden edges.
+#: Guidance acts from this noise level t up (sigma = 1): below it the outline is decided already.
 GUIDED_FROM = 0.5
 
 

@@ -17,16 +17,16 @@ intensities, 0.1 the same in the units of the detail stage. The last two columns
     Heun, power_times                                  17  1.01  1.02  1.05  1.08  1.13   -0.001   1.12
     Heun, power_times                                  25  1.00  1.01  1.02  1.03  0.99   -0.000   0.99
     multistep of order 1 (DDIM), power_times           16  0.90  0.91  0.88  0.85  0.76   -0.009   0.87
-    multistep of order 2, power_times (the default)    16  1.00  1.00  1.02  1.02  0.99   -0.001   1.00
-    multistep of order 2, power_times (the default)    10  1.00  1.01  1.00  0.96  0.86   -0.003   0.83
+    multistep of order 2, power_times                  16  1.00  1.00  1.02  1.02  0.99   -0.001   1.00
+    multistep of order 2, power_times (detail)         10  1.00  1.01  1.00  0.96  0.86   -0.003   0.83
     multistep of order 3, power_times                  10  0.98  1.00  1.05  1.03  0.93   -0.002   1.05
     ancestral (DDPM), 1,000 linear betas             1000  1.00  0.99  0.96  0.93  0.81   -0.002   0.82
     ancestral (DDPM), 100 of the linear betas         100  0.96  0.94  0.79  0.68  0.55   -0.005   0.54
     ancestral (DDPM), power_times                     100  0.98  0.97  0.95  0.94  0.85   -0.004   0.84
 
-The anatomy of a body is not one number a pixel: its widest pattern, the size of the whole, adds up over the pixels of
-a slab, and is 14 to 50 times as wide as a pixel's noise. Such widths are decided far above t = 0.9, where power_times
-has one or two levels; edm_times spreads them out. Standard deviation of samples / truth, multistep of order 2:
+The anatomy of a body is not one number a pixel: its widest patterns, such as the size of the whole, add up over the
+pixels of a slab, to many times the noise of one. Such widths are decided far above t = 0.9, where power_times has
+one or two levels; edm_times has 12 of its 28 there. The same figures for wide patterns, multistep of order 2:
 
     noise levels, passes       50    30    14     7     3   1.0   0.5   0.1  0.05  0.02
     power_times, 16          0.20  0.32  0.60  0.85  0.97  1.00  1.01  1.02  1.02  0.99

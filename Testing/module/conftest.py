@@ -34,3 +34,17 @@ def app():
     from rendering import new_app
 
     return new_app()
+
+
+@pytest.fixture
+def host(monkeypatch):
+    """The Qt host, whose workers are real; no test leaves anything of theirs behind."""
+    from host.module_host import ModuleHost
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("os.setpriority", lambda *_: None)  # a busy test machine would starve the worker
+    with ModuleHost() as host:
+        temporary = host.folder / "temporary"
+        yield host
+        host.quit()
+        assert list(temporary.glob("CTDiffusion-*")) == []

@@ -10,22 +10,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 import slicer
-from host.module_host import ModuleHost
 
 from CTDiffusionLogic.volume_io import read_volume
 
 FACTS = {"model": "torso", "model_sha256": "ab" * 32, "seed": 7, "steps": 12, "version": "1.0"}
-
-
-@pytest.fixture
-def host(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("os.setpriority", lambda *_: None)  # a busy test machine would starve the worker
-    with ModuleHost() as host:
-        temporary = host.folder / "temporary"
-        yield host
-        host.quit()
-        assert list(temporary.glob("CTDiffusion-*")) == []
 
 
 class Panel:

@@ -8,19 +8,7 @@ import time
 
 import pytest
 import slicer
-from host.module_host import ModuleHost
 from process_groups import isGone
-
-
-@pytest.fixture
-def host(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("os.setpriority", lambda *_: None)  # a busy test machine would starve the worker
-    with ModuleHost() as host:
-        temporary = host.folder / "temporary"
-        yield host
-        host.quit()
-        assert list(temporary.glob("CTDiffusion-*")) == []  # no test leaves anything behind
 
 
 class Panel:

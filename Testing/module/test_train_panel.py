@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-from host.module_host import ModuleHost
 from process_groups import isGone
 
 from CTDiffusionLogic.bundle import read_header
@@ -48,17 +47,6 @@ def halfTrained(scans, tmp_path_factory):
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     return run
-
-
-@pytest.fixture
-def host(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("os.setpriority", lambda *_: None)  # a busy test machine would starve the worker
-    with ModuleHost() as host:
-        temporary = host.folder / "temporary"
-        yield host
-        host.quit()
-        assert list(temporary.glob("CTDiffusion-*")) == []  # no test leaves anything behind
 
 
 class Panel:
