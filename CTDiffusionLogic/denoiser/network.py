@@ -38,6 +38,7 @@ class DenoiserConfig:
         residual_scale: The detail stage's unit of residual, in intensities; 1.0 for anatomy.
         unshuffle: Pixels per side folded into channels at the door.
         parametrization: What the network proper estimates; see :func:`~CTDiffusionLogic.noise.precondition`.
+        skip_sigma: Noise below which an estimate of x0 leans on x_t itself; the same function explains it.
     """
 
     stage: Literal["anatomy", "detail"]
@@ -50,6 +51,7 @@ class DenoiserConfig:
     residual_scale: float = 1.0
     unshuffle: int = 2
     parametrization: Parametrization = "x0"
+    skip_sigma: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -117,7 +119,7 @@ class SlabDenoiser(nn.Module):
             (B, K, H, W) estimate of x0; known slices come back as given.
         """
         config = self.config
-        factors = precondition(t, config.sigma_data, config.parametrization)
+        factors = precondition(t, config.sigma_data, config.parametrization, skip_sigma=config.skip_sigma)
         mask = conditions.mask[:, :, None, None].to(x_t.dtype)
         pixels = torch.where(mask > 0, conditions.known.to(x_t.dtype), factors.c_in * x_t)
         if config.stage == "detail":
@@ -135,7 +137,8 @@ class SlabDenoiser(nn.Module):
         output = functional.pixel_shuffle(output, config.unshuffle)
         estimate = factors.c_skip * x_t + factors.c_out * output
         if config.parametrization == "x0":
-            estimate = estimate + between_known(conditions).to(estimate.dtype)
+            own = 1 - factors.c_skip * (1 - t[:, None, None, None])
+            estimate = estimate + own * between_known(conditions).to(estimate.dtype)
         return torch.where(mask > 0, conditions.known.to(estimate.dtype), estimate)
 
     def _features(self, conditions: SlabConditions) -> Tensor:

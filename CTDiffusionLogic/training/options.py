@@ -23,7 +23,7 @@ class StagePreset:
         learning_rate: At the end of the warm-up.
         level_mean, level_std: ln(sigma) of the noise levels trained on ~ N(mean, std).
         sigma_floor: See :class:`~CTDiffusionLogic.noise.SlabLoss`.
-        parametrization: See :func:`~CTDiffusionLogic.noise.precondition`.
+        parametrization, skip_sigma: See :func:`~CTDiffusionLogic.noise.precondition`.
     """
 
     channels: tuple[int, ...]
@@ -35,6 +35,7 @@ class StagePreset:
     level_std: float
     sigma_floor: float
     parametrization: Parametrization
+    skip_sigma: float = 0.0
     every: int = 1
 
 
@@ -71,10 +72,11 @@ PRESETS: dict[str, Preset] = {
             attention=True,
             batch=12,
             learning_rate=1e-3,
-            level_mean=1.0,
-            level_std=1.4,
-            sigma_floor=0.3,
+            level_mean=0.4,
+            level_std=1.7,
+            sigma_floor=0.1,
             parametrization="x0",
+            skip_sigma=0.1,
         ),
         detail=StagePreset(
             channels=(48, 72, 96),
@@ -97,10 +99,11 @@ PRESETS: dict[str, Preset] = {
             attention=True,
             batch=4,
             learning_rate=1e-3,
-            level_mean=1.0,
-            level_std=1.4,
-            sigma_floor=0.3,
+            level_mean=0.4,
+            level_std=1.7,
+            sigma_floor=0.1,
             parametrization="x0",
+            skip_sigma=0.1,
         ),
         detail=StagePreset(
             channels=(16, 24),
@@ -123,10 +126,11 @@ PRESETS: dict[str, Preset] = {
             attention=True,
             batch=32,
             learning_rate=4e-4,
-            level_mean=1.0,
-            level_std=1.4,
-            sigma_floor=0.3,
+            level_mean=0.4,
+            level_std=1.7,
+            sigma_floor=0.1,
             parametrization="x0",
+            skip_sigma=0.1,
         ),
         detail=StagePreset(
             channels=(96, 144, 192),

@@ -51,6 +51,7 @@ class StageTrainer:
             sigma_data=plan.sigma_data[stage],
             residual_scale=plan.residual_scale if stage == "detail" else 1.0,
             parametrization=self.recipe.parametrization,
+            skip_sigma=self.recipe.skip_sigma,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -25,15 +25,15 @@ from CTDiffusionLogic.noise import SlabLoss
 from CTDiffusionLogic.training.options import PRESETS
 from CTDiffusionLogic.training.schedule import learning_rate
 
-LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+LEVELS = (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
 BATCH = 12
 
 #: Changes to the shipped recipe of the anatomy stage: of the network's configuration and of the loss.
 VARIANTS: dict[str, tuple[dict, dict]] = {
     "x0 (shipped)": ({}, {}),
+    "x0, without skip": ({"skip_sigma": 0.0}, {"sigma_floor": 0.3}),
     "edm": ({"parametrization": "edm"}, {"sigma_floor": 0.0}),
     "flow": ({"parametrization": "flow"}, {"sigma_floor": 0.0}),
-    "x0, weight without floor": ({}, {"sigma_floor": 0.0}),
     "x0, levels of EDM (-1.2)": ({}, {"mean": -1.2, "std": 1.2}),
     "x0, 4x unshuffle": ({"unshuffle": 4}, {}),
     "x0, no attention": ({"attention": False}, {}),
@@ -95,8 +95,14 @@ def main() -> None:
     keep_freed_memory()
     plan, cache = CorpusPlan.load(args.run / "plan.json"), args.run / "cache"
     held_out = SlabStream(plan, cache, stage="anatomy", batch=BATCH, slices=8, split="held-out")
-    base = DenoiserConfig(stage="anatomy", channels=(24, 40, 64), layers=1, sigma_data=plan.sigma_data["anatomy"])
     shipped = PRESETS["standard"].anatomy
+    base = DenoiserConfig(
+        stage="anatomy",
+        channels=(24, 40, 64),
+        layers=1,
+        sigma_data=plan.sigma_data["anatomy"],
+        skip_sigma=shipped.skip_sigma,
+    )
     print(f"{torch.get_num_threads()} threads, {args.steps} steps of {BATCH} slabs, {args.seeds} seed(s)")
     print(f"{'variant':<28}" + "".join(f"  t={level:<5}" for level in LEVELS) + "   s/step")
     for name in args.variants:

@@ -135,6 +135,29 @@ def test_every_parametrization_can_be_right(parametrization):
         assert torch.allclose(wanted, x0 / 0.44)
 
 
+def test_below_skip_sigma_an_estimate_of_x0_leans_on_the_noisy_slab():
+    """A network wrong by skip_sigma gives the best mixture of both: never worse than the noise, nor than itself."""
+    own = 0.1
+    generator = torch.Generator().manual_seed(2)
+    x0, noise, mistake = (torch.randn(20000, generator=generator) for _ in range(3))
+    for sigma in (0.01, 0.05, 0.1, 0.4, 3.0):
+        t = sigma / (1 + sigma)
+        factors = precondition(torch.tensor([t]), 1.0, "x0", skip_sigma=own)
+        skip = factors.c_skip.squeeze()
+        x_t = (1 - t) * x0 + t * noise
+        estimate = skip * x_t + (1 - skip * (1 - t)) * (x0 + own * mistake)
+        error = float((estimate - x0).std())
+        assert error == pytest.approx((own**-2 + sigma**-2) ** -0.5, rel=0.03)
+        target = (x0 - skip * x_t) / factors.c_out.squeeze()
+        assert float(target.std()) == pytest.approx(1, rel=0.03)
+
+
+def test_without_noise_or_without_data_the_skip_stays_finite():
+    for t in (0.0, 1e-6, 1.0):
+        factors = precondition(torch.tensor([t]), 0.44, "x0", skip_sigma=0.1)
+        assert all(torch.isfinite(f).all() for f in factors)
+
+
 def test_the_weight_stops_growing_at_its_floor():
     loss = SlabLoss(mean=0.0, std=1.0, sigma_data=0.5, sigma_floor=0.1)
     weights = loss.weight(torch.tensor([0.001, 0.05, 0.1 / 1.1, 0.5]))
