@@ -25,7 +25,7 @@ def read_dicom_folder(folder: Path) -> CTVolume:
     Raises:
         InputError: If there is no usable CT series, or more than one; the message says which there are.
     """
-    return read_series(the_one_series(find_series(folder), folder))
+    return read_series(find_the_series(folder))
 
 
 def read_dicom_file(path: Path) -> CTVolume:
@@ -34,6 +34,17 @@ def read_dicom_file(path: Path) -> CTVolume:
     Raises:
         InputError: If ``path`` is not a usable DICOM image.
     """
+    return read_series(find_the_series(path))
+
+
+def find_the_series(path: Path) -> DicomSeries:
+    """The one CT series in a folder, or the one that a file belongs to.
+
+    Raises:
+        InputError: As :func:`read_dicom_folder` and :func:`read_dicom_file`.
+    """
+    if path.is_dir():
+        return the_one_series(find_series(path), path)
     own = find_series([path])
     if not own.series:
         reason = own.rejected[0][1] if own.rejected else "is neither an image file nor DICOM"
@@ -41,8 +52,7 @@ def read_dicom_file(path: Path) -> CTVolume:
             f"{path} cannot be used: it {reason}.", remedy="Give a CT: DICOM, NIfTI (.nii.gz), NRRD or MHA."
         )
     beside = find_series(sorted(p for p in path.parent.iterdir() if p.is_file()))
-    series = next((s for s in beside.series if any(i.path == path for i in s.slices)), own.series[0])
-    return read_series(series)
+    return next((s for s in beside.series if any(i.path == path for i in s.slices)), own.series[0])
 
 
 def the_one_series(search: DicomSearch, folder: Path) -> DicomSeries:

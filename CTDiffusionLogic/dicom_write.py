@@ -2,7 +2,8 @@
 
 Slicer's own DICOM export would mark it ORIGINAL\\PRIMARY. Here ImageType is DERIVED\\SECONDARY, SyntheticData is
 YES, ContentQualification is RESEARCH, "SYNTHETIC" stands in the descriptions and in the patient's name, and
-nothing of a real patient's identity is written.
+nothing of a real patient's identity is written. A volume with real slices among synthetic ones (its metadata name them
+as ``real_slices``) is marked as a whole, for no slice of it may pass for a scan's; each slice says which it is.
 
 The same volume gives the same bytes: UIDs are made from a hash of voxels, geometry and metadata, and the files
 carry no date unless one is given.
@@ -30,6 +31,7 @@ from CTDiffusionLogic.atomic import atomic_folder
 from CTDiffusionLogic.dicom_headers import PRIVATE_CREATOR, PRIVATE_GROUP
 from CTDiffusionLogic.dicom_identity import SyntheticIdentity, dicom_line
 from CTDiffusionLogic.dicom_series import DicomSeries
+from CTDiffusionLogic.slice_ranges import format_slices, parse_slices
 from CTDiffusionLogic.volume import CTVolume, flip_slices
 
 #: Window shown first: centre and width in HU (soft tissue of the abdomen).
@@ -70,20 +72,45 @@ def write_synthetic_dicom(
         OutputError: If the folder is not empty or cannot be written; nothing is left behind then.
     """
     if np.linalg.det(volume.geometry.direction) < 0:
-        volume = flip_slices(volume)
+        volume = _flipped(volume)
     identity = identity or SyntheticIdentity()
     digest = _content_hash(volume, description, identity)
     common = _series_attributes(volume, reference, same_space, description, identity, digest, created)
+    real = real_slices(volume)
     names = [f"slice_{k + 1:04d}.dcm" for k in range(volume.shape[0])]
     with atomic_folder(folder) as temporary:
         for k, name in enumerate(names):
             image = _slice_dataset(volume, k, common, digest)
+            if real:
+                image.ImageComments = "REAL: a slice of the given scan" if k in real else "SYNTHETIC slice"
             if reference is not None:
                 image.SourceImageSequence = _source_images(reference, image.ImagePositionPatient, same_space)
             image.save_as(temporary / name, enforce_file_format=True)
             if on_slice is not None:
                 on_slice(k + 1, len(names))
     return [folder / name for name in names]
+
+
+def _flipped(volume: CTVolume) -> CTVolume:
+    count, real = volume.shape[0], real_slices(volume)
+    flipped = flip_slices(volume)
+    if not real:
+        return flipped
+    facts = {**volume.metadata, "real_slices": format_slices(count - k for k in real)}
+    return CTVolume(flipped.hu, flipped.geometry, facts)
+
+
+def real_slices(volume: CTVolume) -> frozenset[int]:
+    """Slices of a partly synthetic volume, from 0, that show a real patient."""
+    text = _real_text(volume)
+    try:
+        return frozenset(number - 1 for number in parse_slices(text)) if text else frozenset()
+    except ValueError:  # somebody has edited it: any slice may be real
+        return frozenset(range(volume.shape[0]))
+
+
+def _real_text(volume: CTVolume) -> str:
+    return volume.metadata.get("real_slices", "")
 
 
 def _series_attributes(
@@ -108,7 +135,12 @@ def _series_attributes(
     common.PatientID = identity.patient_id(digest)
     common.PatientBirthDate = ""
     common.PatientSex = ""
-    common.PatientComments = "Not a patient: a synthetic CT volume made by a computer program."
+    real = _real_text(volume)
+    common.PatientComments = (
+        dicom_line(f"Slices {real} show a real person; all others were made by a computer program.", 1024)
+        if real
+        else "Not a patient: a synthetic CT volume made by a computer program."
+    )
     # General Study, General Series
     common.StudyInstanceUID = _uid(digest, "study")
     common.StudyDate = created.strftime("%Y%m%d") if created else ""
@@ -121,7 +153,8 @@ def _series_attributes(
     common.Laterality = ""
     common.SeriesInstanceUID = _uid(digest, "series")
     common.SeriesNumber = 1
-    common.SeriesDescription = dicom_line(f"SYNTHETIC {description or 'CT by CTDiffusion'}")
+    mark = "SYNTHETIC, PARTLY REAL:" if real else "SYNTHETIC"
+    common.SeriesDescription = dicom_line(f"{mark} {description or 'CT by CTDiffusion'}")
     common.PatientPosition = "HFS"
     # Frame of Reference
     shared = reference is not None and same_space and reference.frame_of_reference_uid
@@ -215,7 +248,9 @@ def _equipment(model: str) -> Dataset:
 
 def _derivation(volume: CTVolume) -> str:
     facts = "; ".join(f"{key}: {value}" for key, value in volume.portable_metadata.items())
-    return dicom_line(f"Synthetic CT, not acquired from a patient. {facts}", 1024)
+    real = _real_text(volume)
+    what = f"Partly synthetic CT: only slices {real} were acquired" if real else "Synthetic CT, not acquired"
+    return dicom_line(f"{what} from a patient. {facts}", 1024)
 
 
 def _content_hash(volume: CTVolume, description: str, identity: SyntheticIdentity) -> str:

@@ -49,6 +49,21 @@ def read_image_header(path: Path) -> tuple[int, int, int]:
     return _open(path)[2]
 
 
+def read_image_facts(path: Path) -> tuple[tuple[int, int, int], Geometry, dict[str, str]]:
+    """Shape (slices, rows, columns), grid and own metadata of an image file, without reading its voxels.
+
+    Raises:
+        InputError: As :func:`read_image_header` says, and if the grid cannot be used.
+    """
+    reader, _, shape = _open(path)
+    direction = np.reshape(reader.GetDirection(), (reader.GetDimension(),) * 2)[:3, :3]
+    try:
+        geometry = Geometry(reader.GetSpacing()[:3], reader.GetOrigin()[:3], direction)
+    except ValueError as error:
+        raise InputError(f"{path} has no usable geometry: {error}.", remedy="Export the scan again.") from None
+    return shape, geometry, _own_metadata(reader)
+
+
 def read_image_file(path: Path, *, require_hu: bool = True) -> CTVolume:
     """Read one NRRD, NIfTI or MetaImage file as a CT.
 
@@ -188,7 +203,7 @@ def _as_three_dimensional(image: sitk.Image) -> sitk.Image:
     return image
 
 
-def _own_metadata(image: sitk.Image) -> dict[str, str]:
+def _own_metadata(image: sitk.Image | sitk.ImageFileReader) -> dict[str, str]:
     keys = [k for k in image.GetMetaDataKeys() if k.startswith(HEADER_PREFIX)]
     metadata = {k.removeprefix(HEADER_PREFIX): _from_header_value(image.GetMetaData(k)) for k in keys}
     if image.HasMetaDataKey("descrip") and image.GetMetaData("descrip").startswith("SYNTHETIC CT"):
@@ -198,7 +213,8 @@ def _own_metadata(image: sitk.Image) -> dict[str, str]:
 
 def _nifti_note(metadata: Mapping[str, str]) -> str:
     """At most 79 characters: what a NIfTI header can say about a synthetic volume."""
-    parts = [f"{key} {metadata[key]}" for key in ("model", "seed") if metadata.get(key)]
+    parts = ["PARTLY REAL"] if metadata.get("real_slices") else []
+    parts += [f"{key} {metadata[key]}" for key in ("model", "seed") if metadata.get(key)]
     return ", ".join(["SYNTHETIC CT by CTDiffusion", *parts]).encode("ascii", "replace").decode()[:79]
 
 

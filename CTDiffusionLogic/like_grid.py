@@ -56,29 +56,9 @@ class LikeGrid:
         return self.axes[0] == 0
 
     def resample(self, hu: NDArray[np.int16], pixel_mm: float) -> NDArray[np.int16]:
-        """Bring slices (n, size, size) of the model's grid onto this grid's rows and columns, centre on centre.
-
-        Cubic B-splines, since linear ones blur every other pixel's noise; pixels larger than the model's are
-        smoothed first. Beyond the model's field of view there is air.
-        """
+        """Bring slices (n, size, size) of the model's grid onto this grid's rows and columns, centre on centre."""
         rows, columns = self.shape[self.axes[1]], self.shape[self.axes[2]]
-        dy, dx = self.spacing_mm[1:]
-        size = hu.shape[1]
-        result = np.empty((len(hu), rows, columns), dtype=np.int16)
-        target = sitk.Image(columns, rows, sitk.sitkFloat32)
-        target.SetSpacing((dx, dy))
-        target.SetOrigin((-(columns - 1) / 2 * dx, -(rows - 1) / 2 * dy))
-        for number, pixels in enumerate(hu):
-            image = sitk.GetImageFromArray(pixels.astype(np.float32))
-            image.SetSpacing((pixel_mm, pixel_mm))
-            image.SetOrigin((-(size - 1) / 2 * pixel_mm,) * 2)
-            # A Gaussian of half the larger pixel, less what the smaller one has already.
-            sigma = [0.5 * max(d**2 - pixel_mm**2, 0.0) ** 0.5 for d in (dx, dy)]
-            if max(sigma) > 0.1 * pixel_mm:
-                image = sitk.SmoothingRecursiveGaussian(image, [max(s, 0.05 * pixel_mm) for s in sigma])
-            image = sitk.Resample(image, target, sitk.Transform(), sitk.sitkBSpline3, float(AIR_HU))
-            result[number] = to_hu_int16(sitk.GetArrayViewFromImage(image))
-        return result
+        return resample_slices(hu, (rows, columns), self.spacing_mm[1:], (pixel_mm, pixel_mm))
 
     def place(self, number: int) -> int:
         """Slice of the volume that is slice ``number`` from the feet; only if :attr:`slicewise`."""
@@ -88,3 +68,47 @@ class LikeGrid:
         """Arrange (n, rows, columns) from the model's order into the volume's own; n is all, if not slicewise."""
         flipped = np.flip(hu, self.flips)
         return np.ascontiguousarray(np.transpose(flipped, np.argsort(self.axes)))
+
+
+def resample_slices(
+    hu: NDArray[np.int16],
+    shape: tuple[int, int],
+    spacing_mm: tuple[float, float],
+    pixel_mm: tuple[float, float],
+    *,
+    shift_mm: tuple[float, float] = (0.0, 0.0),
+) -> NDArray[np.int16]:
+    """Bring slices onto another matrix.
+
+    Cubic B-splines, since linear ones blur every other pixel's noise; pixels larger than the given ones are
+    smoothed first. Beyond the given slices there is air.
+
+    Args:
+        hu: (n, height, width).
+        shape: Rows and columns of the result.
+        spacing_mm: Their distances, along a column and along a row.
+        pixel_mm: Those of ``hu``.
+        shift_mm: Where the middle of ``hu`` lies, seen from the middle of the result.
+
+    Returns:
+        (n, rows, columns).
+    """
+    (rows, columns), (dy, dx), (py, px) = shape, spacing_mm, pixel_mm
+    height, width = hu.shape[1:]
+    result = np.empty((len(hu), rows, columns), dtype=np.int16)
+    target = sitk.Image(columns, rows, sitk.sitkFloat32)
+    target.SetSpacing((dx, dy))
+    target.SetOrigin((-(columns - 1) / 2 * dx - shift_mm[1], -(rows - 1) / 2 * dy - shift_mm[0]))
+    # A Gaussian of half the larger pixel, less what the smaller one has already.
+    sigma = [0.5 * max(d**2 - p**2, 0.0) ** 0.5 for d, p in ((dx, px), (dy, py))]
+    for number, pixels in enumerate(hu):
+        image = sitk.GetImageFromArray(pixels.astype(np.float32))
+        image.SetSpacing((px, py))
+        image.SetOrigin((-(width - 1) / 2 * px, -(height - 1) / 2 * py))
+        if max(s / p for s, p in zip(sigma, (px, py), strict=True)) > 0.1:
+            image = sitk.SmoothingRecursiveGaussian(
+                image, [max(s, 0.05 * p) for s, p in zip(sigma, (px, py), strict=True)]
+            )
+        image = sitk.Resample(image, target, sitk.Transform(), sitk.sitkBSpline3, float(AIR_HU))
+        result[number] = to_hu_int16(sitk.GetArrayViewFromImage(image))
+    return result

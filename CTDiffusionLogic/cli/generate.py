@@ -4,6 +4,9 @@ The output format follows --out: .nrrd, .nii.gz, .nii or .mha; a name without su
 a slash, becomes a folder of DICOM files marked as synthetic. With --count 3, --out a.nrrd gives a-1.nrrd,
 a-2.nrrd and a-3.nrrd, made with the seeds SEED, SEED + 1 and SEED + 2. The same model, options, machine and
 number of threads give the same bytes.
+
+A real scan is continued with --extend, filled with --fill, and made of thinner slices with --thin. The result lies on
+the scan's own grid; its slices come back unaltered, and the header (and each DICOM slice) names them as real.
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ import argparse
 import dataclasses
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CTDiffusionLogic.bundle import ModelHeader, load_model, read_header
 from CTDiffusionLogic.cli.arguments import add_cancel_argument, add_device_arguments, number, whole_number
 from CTDiffusionLogic.cli.cancel import CancelSwitch
+from CTDiffusionLogic.cli.completion import add_completion_arguments, check_completion_arguments, read_completion
 from CTDiffusionLogic.cli.console import Console
 from CTDiffusionLogic.cli.events import Finished, Progress, Slices, Started, Warned
 from CTDiffusionLogic.cli.outputs import Output, check_outputs, check_space, plan_outputs
@@ -81,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--overwrite", action="store_true", help="replace files that exist; never folders with something in them")
     add("--preview-dir", type=Path, metavar="DIR", help="write slices there as they become final, for programs")
+    add_completion_arguments(parser)
     add_device_arguments(parser)
     add_cancel_argument(parser)
 
@@ -93,6 +100,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         CTDiffusionError: If the model, the options, the device or the output cannot be used.
     """
     began = time.monotonic()
+    check_completion_arguments(args)
     header = read_header(find_model(args.model))
     outputs = plan_outputs(args.out, args.count)
     with CancelSwitch(args.cancel_file) as is_cancelled:
@@ -112,14 +120,17 @@ def _generate_all(
     from CTDiffusionLogic.volume_io import read_volume, write_volume
 
     like = read_volume(args.like) if args.like else None
-    shape, geometry = _grid(args, header, like)
+    completion, series = read_completion(args)
+    shape, geometry = (completion.shape, completion.geometry) if completion else _grid(args, header, like)
     check_outputs(outputs, shape=shape, overwrite=args.overwrite)
     if args.preview_dir:
         _prepare_preview(args.preview_dir, 2 * math.prod(shape) * args.count)
     is_cancelled.check()
 
+    from CTDiffusionLogic import generation
+    from CTDiffusionLogic.completion import complete
     from CTDiffusionLogic.device import choose_device, describe_device, set_threads
-    from CTDiffusionLogic.generation import GenerationModel, GenerationRequest, generate
+    from CTDiffusionLogic.generation import GenerationModel, GenerationRequest
 
     set_threads(args.threads)
     device = choose_device(args.device)
@@ -133,6 +144,7 @@ def _generate_all(
     }
     console.emit(Started(args.command, __version__, details))
     model = GenerationModel.from_file(load_model(header.path), device)
+    make: Callable[..., CTVolume] = partial(complete, completion=completion) if completion else generation.generate
     request = GenerationRequest(
         slices=args.slices,
         spacing_mm=args.spacing_mm,
@@ -147,9 +159,9 @@ def _generate_all(
     for volume_number, output in enumerate(outputs, start=1):
         is_cancelled.check()
         watcher = _Watcher(console, args.preview_dir, volume_number, len(outputs))
-        volume = generate(
+        volume = make(
             model,
-            dataclasses.replace(request, seed=args.seed + volume_number - 1),
+            request=dataclasses.replace(request, seed=args.seed + volume_number - 1),
             on_progress=watcher.on_progress,
             on_slices=watcher.on_slices if args.preview_dir else None,
             on_warning=watcher.on_warning,
@@ -157,7 +169,7 @@ def _generate_all(
         )
         is_cancelled.check()
         check_outputs([output], shape=volume.shape, overwrite=args.overwrite)  # hours may have passed
-        write_volume(volume, output.target)
+        write_volume(volume, output.target, reference=series, same_space=series is not None)
 
 
 class _Watcher:

@@ -52,12 +52,14 @@ class GridSlices:
         pixel_mm: In-plane pixel size.
         gap_mm: Distance of neighbouring slices.
         body_box: Edges of the body (front, back, right, left) as parts of the grid's side.
+        window_mm: Edges of the grid (front, back, right, left) in the scan, from the outer edge of its first pixel.
     """
 
     hu: NDArray[np.int16]
     pixel_mm: float
     gap_mm: float
     body_box: tuple[float, float, float, float]
+    window_mm: tuple[float, float, float, float]
 
 
 def orient(volume: CTVolume) -> CTVolume:
@@ -130,7 +132,7 @@ def to_grid(oriented: CTVolume, *, size: int, fov_mm: float, body: BodyBox | Non
         result[start : start + _CHUNK] = to_hu_int16(chunk[:, 0].numpy())
     top, left = row0 * dy, col0 * dx
     box = ((body.top - top) / side, (body.bottom - top) / side, (body.left - left) / side, (body.right - left) / side)
-    return GridSlices(result, side / size, dz, box)
+    return GridSlices(result, side / size, dz, box, (top, row1 * dy, left, col1 * dx))
 
 
 def _clamped_centre(centre: float, side: float, extent: float) -> float:
