@@ -37,18 +37,21 @@ class VolumeExport:
     :param voxels: array (slices, rows, columns) that shares the node's memory and keeps it alive.
     :param ijkToRAS: 4 x 4 matrix in mm.
     :param patient: volumes with the same text are of one patient, and are never split between learning and testing.
+    :param isSynthetic: whether it is marked as synthetic; its file says so too.
     """
 
     name: str
     voxels: Any
     ijkToRAS: Any
     patient: str
+    isSynthetic: bool = False
 
 
 def sceneVolumes(scene: Any = None) -> list[Any]:
-    """Return the scalar volumes of the scene, without label maps and the like."""
+    """Return the scalar volumes of the scene, without label maps and the like, and without hidden ones."""
     found = nodesByClass(sceneOrDefault(scene), "vtkMRMLScalarVolumeNode")
-    return [node for node in found if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
+    visible = [node for node in found if not node.GetHideFromEditors()]
+    return [node for node in visible if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
 
 
 def whyNotCT(node: Any) -> str:
@@ -101,7 +104,7 @@ def exportOf(node: Any) -> VolumeExport:
             _("The volume {name} has a geometry that cannot be used: {error}.").format(name=name, error=error),
             remedy=_("Resample it to right angles, or choose another one."),
         ) from error
-    return VolumeExport(name, slicer.util.arrayFromVolume(node), matrix, _patientOf(node))
+    return VolumeExport(name, slicer.util.arrayFromVolume(node), matrix, _patientOf(node), recogniseFile(node))
 
 
 def writeVolumes(exports: Sequence[VolumeExport], folder: Path) -> None:
@@ -131,7 +134,8 @@ def writeVolumes(exports: Sequence[VolumeExport], folder: Path) -> None:
             hu = to_hu_int16(np.asarray(export.voxels), source=_("The volume {name}").format(name=export.name))
         except ValueError as error:
             raise InputError(f"{error}.", remedy=_("Remove what is not a number, or choose another one.")) from error
-        write_volume(CTVolume(hu, Geometry.from_ijk_to_ras(export.ijkToRAS)), volumeFile(folder, number))
+        facts = {"synthetic": "yes"} if export.isSynthetic else {}
+        write_volume(CTVolume(hu, Geometry.from_ijk_to_ras(export.ijkToRAS), facts), volumeFile(folder, number))
 
 
 def volumeFile(folder: Path, number: int) -> Path:

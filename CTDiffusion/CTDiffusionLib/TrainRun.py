@@ -29,6 +29,8 @@ GRACE_S = 600.0
 PLOT_INTERVAL_S = 1.0
 #: Where the job has volumes and series, in its folder.
 _SCANS = "scans"
+#: So begins the worker's word on a scan that it could not use.
+LEFT_OUT = "Left out "
 #: Reasons why scans were left out that are told one by one.
 MAX_REASONS = 5
 
@@ -73,6 +75,7 @@ class TrainRun:
         self._scene = scene
         self._corpus: Mapping[str, Any] = {}
         self._skipped: list[str] = []
+        self._warnings: list[str] = []
         self._hasModel = False
         self._lastPlot = 0.0
         stems = [(TrainData.VOLUME_STEM, [one.name for one in volumes])]
@@ -121,6 +124,7 @@ class TrainRun:
             )
             if held := corpus.get("held_out_scans"):
                 lines[-1] += _(" {n} held out, to test with.").format(n=held)
+        lines += [_("Warning: {text}").format(text=text) for text in self._warnings]
         if self._skipped:
             lines.append(_("{n} left out:").format(n=len(self._skipped)))
             lines += [f"  {reason}" for reason in self._skipped[:MAX_REASONS]]
@@ -166,7 +170,11 @@ class TrainRun:
                     self.step = event.done
                 self.progressed.emit(replace(event, phase=self.inWords(event.phase)))
             case Warned():
-                self._skipped.append(self.inWords(event.message.removeprefix("Left out ")))
+                # Scans that were left out are listed by themselves; all else is told as it is.
+                reason = event.message.removeprefix(LEFT_OUT)
+                told = self._warnings if reason == event.message else self._skipped
+                if (text := self.inWords(reason)) not in told:
+                    told.append(text)
                 self.summaryChanged.emit()
             case Metric():
                 self._onMetric(event)

@@ -148,5 +148,7 @@ class _Reporter:
         elif name == "skipped":
             self.skipped.append((str(facts["path"]), str(facts["reason"])))
             self._console.emit(Warned(f"Left out {facts['path']}: {facts['reason']}"))
+        elif name == "warning":
+            self._console.emit(Warned(facts["message"]))
         else:
             self._console.emit(Metric("training" if name == "metric" else name, facts))

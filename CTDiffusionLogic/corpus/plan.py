@@ -12,6 +12,8 @@ from CTDiffusionLogic.atomic import atomic_file
 from CTDiffusionLogic.errors import InputError
 
 PLAN_VERSION = 2
+#: Synthetic scans that a warning names one by one.
+MAX_NAMES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class ScanPlan:
         body_mm: Anatomical body position of the first slice; NaN until it is known.
         source: Where the scan was read from.
         stamp: Size and time of the source, to notice that it changed.
+        synthetic: Whether the source says that it is synthetic (phantoms do).
     """
 
     id: str
@@ -48,6 +51,7 @@ class ScanPlan:
     body_mm: float
     source: str
     stamp: str = ""
+    synthetic: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,19 @@ class CorpusPlan:
     def held_out(self) -> list[ScanPlan]:
         """Scans of patients the model never sees."""
         return [s for s in self.scans if s.split != "train"]
+
+    @property
+    def synthetic_warning(self) -> str:
+        """A sentence that counts and names the scans that are synthetic; "" if there are none."""
+        names = [Path(s.source).name for s in self.scans if s.synthetic]
+        if not names:
+            return ""
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        are = "is" if len(names) == 1 else "are"
+        return (
+            f"{len(names)} of {len(self.scans)} scans {are} synthetic: {', '.join(names[:MAX_NAMES])}{more}. "
+            "A model learns their faults with them."
+        )
 
     @property
     def body_range_mm(self) -> tuple[float, float]:

@@ -199,6 +199,7 @@ def _scan_plan(scan: ScanRef, oriented: CTVolume, grid: GridSlices, *, label: in
         body_box=grid.body_box,
         body_mm=math.nan,
         source=str(scan.path),
+        synthetic=oriented.metadata.get("synthetic") == "yes",
     )
 
 

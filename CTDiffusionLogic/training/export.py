@@ -72,6 +72,8 @@ def limits(plan: CorpusPlan) -> list[str]:
         f"Learnt from {patients} patients: it knows little of the variety of people and of disease.",
         f"Knows {high - low:.0f} mm along the body; beyond it there is nothing to learn from.",
     ]
+    if synthetic := sum(s.synthetic for s in plan.train):
+        sentences.append(f"{synthetic} of its {len(plan.train)} training scans were synthetic; it has their faults.")
     if patients < 100:
         sentences.append("With so few patients, volumes can resemble training scans; check before sharing.")
     return sentences
@@ -92,6 +94,7 @@ def _training_facts(
         "hours": round(hours, 2),
         "device": str(stages["anatomy"].accelerator.device),
         "scans": len(plan.train),
+        "synthetic_scans": sum(s.synthetic for s in plan.train),
         "patients": len({s.patient for s in plan.train}),
         "slices": sum(s.slices for s in plan.train),
         "held_out_patients": len({s.patient for s in plan.held_out}),

@@ -37,7 +37,7 @@ def train(
     Args:
         options: What was asked for.
         on_event: Called with an event's name and its facts: "progress" (done, of, eta_s, phase),
-            "metric", "skipped" (path, reason), "checkpoint", "sample" (path).
+            "metric", "skipped" (path, reason), "warning" (message), "checkpoint", "sample" (path).
         is_cancelled: Asked between steps; when it says yes, a checkpoint and a model are written and
             the result says so.
 
@@ -55,6 +55,8 @@ def train(
     corpus = _reopen(options) if options.resume else _start(options, preset, report)
     for path, reason in corpus.plan.skipped:
         report("skipped", {"path": path, "reason": reason})
+    if sentence := corpus.plan.synthetic_warning:
+        report("warning", {"message": sentence})
     report("corpus", _summary(corpus.plan))
     start_weights = dict(load_model(options.init).tensors) if options.init else None
     return train_loop(

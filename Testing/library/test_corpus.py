@@ -114,6 +114,22 @@ def test_plan_survives_its_file_and_names_what_was_skipped(prepared):
     assert path.endswith("short.nii.gz") and "3 slices" in reason and "8" in reason
 
 
+def test_synthetic_scans_are_named(prepared):
+    corpus, run = prepared  # of phantoms, which are synthetic
+    assert CorpusPlan.load(run / "plan.json").synthetic_warning == (
+        "4 of 4 scans are synthetic: sub-0.nii.gz, sub-1.nii.gz, sub-2.nii.gz, sub-3.nii.gz. "
+        "A model learns their faults with them."
+    )
+    scans = corpus.plan.scans
+    real = tuple(dataclasses.replace(s, synthetic=False) for s in scans)
+    assert dataclasses.replace(corpus.plan, scans=real).synthetic_warning == ""
+    mixed = dataclasses.replace(corpus.plan, scans=(*real[1:], scans[0]))
+    assert mixed.synthetic_warning.startswith("1 of 4 scans is synthetic: sub-0.nii.gz. ")
+    many = dataclasses.replace(corpus.plan, scans=scans * 5)
+    assert many.synthetic_warning.count("sub-") == 10
+    assert "and 10 more" in many.synthetic_warning
+
+
 def test_a_broken_plan_is_refused(tmp_path):
     (tmp_path / "plan.json").write_text('{"version": 99}')
     with pytest.raises(InputError, match=r"plan\.json"):

@@ -74,6 +74,8 @@ def test_a_training_leaves_what_it_promises(trained):
     assert picture.getextrema()[1] > 100, "a sheet that is not black"
     names = [name for name, _ in events]
     assert {"device", "corpus", "progress", "metric", "checkpoint", "sample"} <= set(names)
+    [warning] = [facts["message"] for name, facts in events if name == "warning"]
+    assert warning.startswith("3 of 3 scans are synthetic: scan0.nii.gz, ")
     progress = [f for n, f in events if n == "progress" and f["phase"] == "training"]
     assert progress[-1]["done"] == result.steps
 

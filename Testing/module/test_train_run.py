@@ -23,6 +23,7 @@ from CTDiffusionLib.TrainRequest import TrainRequest, canBeResumed, holdsTrainin
 from CTDiffusionLogic.cli.events import Failed, Finished, Metric, Progress, Started, Warned, to_line
 from CTDiffusionLogic.errors import Cancelled, CTDiffusionError, InputError
 
+SYNTHETIC = "1 of 6 scans is synthetic: a.nrrd. A model learns their faults with them."
 SKIPPED = Warned("Left out /data/a.nrrd: has 4 slices; at least 8 are needed.")
 CORPUS = Metric("corpus", {"scans": 5, "patients": 4, "slices": 300, "held_out_scans": 1})
 
@@ -95,6 +96,7 @@ def test_to_the_end_with_plots_and_a_model(logic, stage, app, tmp_path):
         Started("train", "1", {}),
         Progress(1, 6, None, "measuring a"),
         SKIPPED,
+        Warned(SYNTHETIC),
         CORPUS,
         loss(20, anatomy=0.9, detail=0.8),
         loss(20, anatomy_held_out=0.95),
@@ -117,6 +119,7 @@ def test_to_the_end_with_plots_and_a_model(logic, stage, app, tmp_path):
     assert not any("epochs" in word or "resume" in word for word in words)
     assert run.summary.splitlines() == [
         "Learns from 5 scans of 4 patients (300 slices). 1 held out, to test with.",
+        f"Warning: {SYNTHETIC}",
         "1 left out:",
         "  /data/a.nrrd: has 4 slices; at least 8 are needed.",
     ]

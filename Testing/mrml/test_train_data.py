@@ -31,7 +31,7 @@ def ct(app):
     return insert(app, phantom.hu, "chest", phantom.geometry.ijk_to_ras)
 
 
-def test_what_is_offered_and_what_is_not(app, ct, hu):
+def test_what_is_offered_and_what_is_not(app, ct, hu, tmp_path):
     assert TrainData.whyNotCT(ct) == ""
     mr = insert(app, np.random.default_rng(0).integers(0, 300, (12, 48, 48)).astype(np.int16), "MR")
     assert TrainData.whyNotCT(mr) == f"not a CT: no value below {AIRLIKE_HU} HU"
@@ -45,6 +45,9 @@ def test_what_is_offered_and_what_is_not(app, ct, hu):
     )
     assert TrainData.whyNotCT(synthetic) == "synthetic"
     assert TrainData.canBeExported(synthetic)
+    TrainData.writeVolumes([TrainData.exportOf(synthetic)], tmp_path)
+    assert read_volume(TrainData.volumeFile(tmp_path, 1)).metadata["synthetic"] == "yes"
+    assert not TrainData.exportOf(ct).isSynthetic
     empty = app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nothing")
     assert TrainData.whyNotCT(empty) == "empty"
     assert not TrainData.canBeExported(empty)
