@@ -110,7 +110,7 @@ def test_a_thin_scan_and_its_thick_copy_give_nearly_the_same_images(plane):
 
 
 def test_axial_images_of_thin_and_thick_slices_have_equal_noise():
-    """Axial planes lie on each volume's own grid, up to half a thick slice apart: the same noise, not the same pixels."""
+    """Planes lie on each volume's own grid, up to half a thick slice apart: equal noise, not equal pixels."""
     thin = np.random.default_rng(5).normal(0, 60, (120, 40, 40))
     volumes = lab_volume(thin, (1.0, 2.0, 2.0)), lab_volume(thin.reshape(40, 3, 40, 40).mean(axis=1), (3.0, 2.0, 2.0))
     one, other = (cut_planes(volume, protocol_for(*volumes))["axial"].std() for volume in volumes)
