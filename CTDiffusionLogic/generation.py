@@ -114,8 +114,8 @@ def generate(
         model: A model file, or a model that is ready (then its own device counts).
         request: What to generate.
         device: Where to compute.
-        on_progress: Told after each denoiser pass: units done, units in all, seconds left, stage. A unit is an
-            anatomy pass over one slab; a detail pass counts as many as it costs.
+        on_progress: Told after each step: units done, units in all, seconds left, stage. A unit is an anatomy pass
+            over one slab; a guided step takes two passes, a detail pass counts as many as it costs.
         on_slices: Given slices as they become final, each once, from the feet up: the number of the first and
             int16 HU (n, rows, columns). With a ``like`` whose slices run to the feet the numbers fall; one whose
             slices are not axial comes whole, at the end.
@@ -167,11 +167,7 @@ def _runs(
     sampler = SAMPLERS[settings.sampler]
     cost = _cost(model.detail.config, settings.image_size) / _cost(model.anatomy.config, settings.anatomy_size)
     unit = max(1, round(cost))
-    units = {
-        "anatomy": len(plan.anatomy) * sampler.passes(settings.steps),
-        "detail": len(plan.detail) * sampler.passes(settings.detail_steps) * unit,
-    }
-    meter = Meter(units, on_progress, is_cancelled)
+    meter = Meter({}, on_progress, is_cancelled)
     shared: dict[str, Any] = {
         "sampler": sampler,
         "seed": settings.seed,
@@ -189,6 +185,7 @@ def _runs(
     detail = StageRun(
         denoiser=model.detail, size=settings.image_size, steps=settings.detail_steps, unit=unit, **shared
     )
+    meter.units = {"anatomy": len(plan.anatomy) * anatomy.costs[-1], "detail": len(plan.detail) * detail.costs[-1]}
     return meter, {"anatomy": anatomy, "detail": detail}
 
 

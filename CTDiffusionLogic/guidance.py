@@ -16,6 +16,11 @@ from CTDiffusionLogic.noise import Denoiser
 GUIDED_FROM = 0.5
 
 
+def passes_at(t: float, strength: float) -> int:
+    """Denoiser passes that :func:`guided_estimate` takes at a noise level."""
+    return 1 if strength == 1 or t < GUIDED_FROM else 2
+
+
 def guided_estimate(
     denoiser: Denoiser, x_t: Tensor, t: float, conditions: SlabConditions, *, strength: float
 ) -> Tensor:
@@ -30,7 +35,7 @@ def guided_estimate(
     """
     levels = torch.full((len(x_t),), t, device=x_t.device)
     told = denoiser(x_t, levels, conditions)
-    if strength == 1 or t < GUIDED_FROM:
+    if passes_at(t, strength) == 1:
         return told
     untold = denoiser(x_t, levels, conditions.without_body())
     return torch.lerp(untold, told, strength)

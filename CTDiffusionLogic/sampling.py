@@ -238,6 +238,11 @@ class Sampler:
         """Noise levels of a stage, "anatomy" or "detail", for a number of steps."""
         return self.anatomy_times(steps) if stage == "anatomy" else self.detail_times(steps)
 
+    def levels(self, stage: str, steps: int) -> list[float]:
+        """Noise level of each denoiser pass, in the order of the passes."""
+        times = self.times(stage, steps)[:-1]
+        return [t for n, t in enumerate(times) for _ in range(1 if n == 0 else self.passes(2) - 1)]
+
 
 def _without_noise(function: Callable[..., Tensor]) -> Run:
     def run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -12,12 +13,12 @@ from torch import Tensor
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.denoiser.network import SlabDenoiser
 from CTDiffusionLogic.errors import Cancelled, CTDiffusionError, ResourceError
-from CTDiffusionLogic.guidance import guided_estimate
+from CTDiffusionLogic.guidance import guided_estimate, passes_at
 from CTDiffusionLogic.memory import batch_size, is_out_of_memory
 from CTDiffusionLogic.sampling import Pass, Sampler, draw_slices, slice_generators
 from CTDiffusionLogic.slab_plan import Slab
 
-#: Told after each pass: units done, units in all, seconds left (about), name of the stage.
+#: Told after each step: units done, units in all, seconds left (about), name of the stage.
 OnProgress = Callable[[int, int, float, str], None]
 
 
@@ -76,7 +77,7 @@ class Meter:
         if self.on_progress is not None:
             rate = self._spent[stage] / self._worked[stage]
             total, so_far = sum(self.units.values()), sum(self._done.values())
-            self.on_progress(so_far, total, rate * (total - so_far), stage)
+            self.on_progress(so_far, total, rate * max(0, total - so_far), stage)
         self.check()
 
 
@@ -91,7 +92,7 @@ class StageRun:
         seed: Of the noise.
         device: Where the denoiser is.
         meter: Told of each pass; may raise.
-        unit: What a pass over one slab counts in the meter's units.
+        unit: What a pass over one slab counts in the meter's units; guided steps take two.
         guidance: See :func:`~CTDiffusionLogic.guidance.guided_estimate`.
         on_warning: Told when a batch had to be halved.
     """
@@ -111,6 +112,10 @@ class StageRun:
         self.stage: str = self.denoiser.config.stage
         self.batch = batch_size(self.denoiser.config, self.size, self.device)
         self.finished = 0
+        #: Units that one slab has cost after each step of the sampler.
+        self.costs: list[int] = list(
+            accumulate(self.unit * passes_at(t, self.guidance) for t in self.sampler.levels(self.stage, self.steps))
+        )
 
     def make(self, slabs: Sequence[Slab], conditions: Callable[[Slab], SlabConditions]) -> Tensor:
         """Make slabs that are independent of each other; (B, K, size, size) on the CPU, in the stage's space.
@@ -158,7 +163,7 @@ class StageRun:
     def _sample(self, slabs: Sequence[Slab], conditions: SlabConditions) -> Tensor:
         conditions = conditions.to(self.device)
         generators = [slice_generators(self.seed, self.stage, slab.positions) for slab in slabs]
-        count, passes = len(slabs), self.sampler.passes(self.steps)
+        count = len(slabs)
 
         def noise() -> Tensor:
             return draw_slices(generators, (self.size, self.size)).to(self.device)
@@ -167,8 +172,9 @@ class StageRun:
             return guided_estimate(self.denoiser, x, t, conditions, strength=self.guidance)
 
         def report(step: Pass) -> None:
-            done = self.finished * passes + (step.number + 1) * count
-            self.meter.passed(self.stage, self.unit * count, self.unit * done)
+            cost = self.costs[step.number]
+            last = self.costs[step.number - 1] if step.number else 0
+            self.meter.passed(self.stage, (cost - last) * count, self.finished * self.costs[-1] + cost * count)
 
         self.meter.start()
         x = self.sampler.run(model, noise(), self.sampler.times(self.stage, self.steps), noise=noise, callback=report)
