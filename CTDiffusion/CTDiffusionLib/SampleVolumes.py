@@ -2,13 +2,17 @@
 
 A click in Sample Data draws it into the scene. A script that asks Sample Data for it
 (``SampleData.downloadSample(SampleVolumes.NAME)``) gets it as a file: our address is rewritten to that file's.
+
+Sample Data waits for what it asks for. Drawing takes seconds: it is done in a thread, while Slicer handles its events.
 """
 
 from __future__ import annotations
 
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import slicer
 import slicer.util
@@ -26,6 +30,10 @@ ADDRESS = "ctdiffusion:torso-phantom"
 _THUMBNAIL = Path(__file__).resolve().parents[1] / "Resources" / "Icons" / "CTTorsoPhantom.png"
 #: From the pelvis to the shoulders, coarse enough to be drawn in seconds.
 SIZE = {"slices": 72, "spacing_mm": (2.3, 2.3, 6.0), "size": 176}
+#: Between two looks at whether it is drawn; Slicer's events are handled as often.
+_TURN_S = 0.01
+_Result = TypeVar("_Result")
+_drawing = threading.Lock()
 
 
 def register() -> bool:
@@ -63,10 +71,17 @@ def phantom() -> CTVolume:
 def drawPhantom(_source: Any = None) -> Any:
     """Draw the phantom into the scene and show it; called by Sample Data.
 
-    :return: the volume node, marked as synthetic.
+    :return: the volume node, marked as synthetic; None while another click's is being drawn.
     """
-    with slicer.util.tryWithErrorDisplay(_("The phantom could not be drawn."), waitCursor=True):
-        volume = phantom()
+    if not _drawing.acquire(blocking=False):
+        slicer.util.showStatusMessage(_("The phantom is being drawn..."), 3000)
+        return None
+    with slicer.util.tryWithErrorDisplay(_("The phantom could not be drawn.")):
+        slicer.util.showStatusMessage(_("The phantom is being drawn..."), 3000)
+        try:
+            volume = _aside(phantom)
+        finally:
+            _drawing.release()
         node = insertSyntheticVolume(
             volume.hu, volume.geometry.ijk_to_ras, NODE_NAME, metadata=volume.portable_metadata
         )
@@ -85,5 +100,29 @@ def rewrittenAddress(address: str) -> str:
 
     folder = getattr(getattr(slicer, "app", None), "temporaryPath", None) or tempfile.gettempdir()
     path = Path(folder).absolute() / "CTTorsoPhantom.nrrd"
-    write_volume(phantom(), path)
+    _aside(lambda: write_volume(phantom(), path))
     return path.as_uri()
+
+
+def _aside(function: Callable[[], _Result]) -> _Result:
+    """Call ``function`` in a thread, and handle Slicer's events until it returns; without any, just call it."""
+    processEvents = getattr(getattr(slicer, "app", None), "processEvents", None)
+    if processEvents is None or threading.current_thread() is not threading.main_thread():
+        return function()
+    results: list[_Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:  # told in the main thread
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        processEvents()
+        thread.join(_TURN_S)
+    if errors:
+        raise errors[0]
+    return results[0]

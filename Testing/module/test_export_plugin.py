@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from pathlib import Path
 
 import numpy as np
@@ -245,3 +246,42 @@ def test_sample_data_offers_the_phantom(host, monkeypatch, tmp_path):
     np.testing.assert_array_equal(drawn.hu, slicer.util.arrayFromVolume(node))
     assert drawn.metadata["phantom"] == "yes"
     assert SampleVolumes.rewrittenAddress("https://example.org/a.nrrd") == "https://example.org/a.nrrd"
+
+
+def test_slicer_goes_on_while_the_phantom_is_drawn(host, monkeypatch):
+    host.loadModule("CTDiffusion")
+    import SampleData
+    from CTDiffusionLib import SampleVolumes
+
+    (source,) = SampleData.SampleDataLogic.sampleDataSourcesByCategory("CT Diffusion")
+    with host.heartbeat() as beat:
+        assert source.customDownloader(source) is not None
+        print(f"\nwhile the phantom is drawn: longest block of the GUI {1000 * beat.longest:.0f} ms")
+    monkeypatch.setattr(SampleVolumes, "SIZE", {"slices": 2, "spacing_mm": (9.0, 9.0, 20.0), "size": 24})
+    quick, clicks = SampleVolumes.phantom, []
+
+    def slow():
+        time.sleep(0.5)
+        return quick()
+
+    monkeypatch.setattr(SampleVolumes, "phantom", slow)
+    before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    import qt
+
+    qt.QTimer.singleShot(50, lambda: clicks.append(source.customDownloader(source)))  # an impatient second click
+    with host.heartbeat() as beat:
+        source.customDownloader(source)
+    assert beat.beats > 10
+    assert clicks == [None]
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == before + 1
+
+    def broken():
+        raise ValueError("no memory")
+
+    monkeypatch.setattr(SampleVolumes, "phantom", broken)
+    with pytest.raises(ValueError, match="no memory"):  # shown, then raised on, for scripts
+        source.customDownloader(source)
+    assert "The phantom could not be drawn." in host.messages[-1].text
+    assert "no memory" in host.messages[-1].text + host.messages[-1].details
+    monkeypatch.setattr(SampleVolumes, "phantom", quick)
+    assert source.customDownloader(source) is not None
