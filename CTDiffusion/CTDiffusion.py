@@ -161,14 +161,21 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
         return self.getParameterNodes()[0]
 
     def getParameterNodes(self) -> tuple[Any, ...]:
-        """The module's choices in the scene, all in one node: of comparison, generations, exports, trainings."""
+        """The module's choices in the scene, all in one node: of comparison, generations, exports and so on."""
         from CTDiffusionLib.CompareParameters import CompareParameters
         from CTDiffusionLib.ExportParameters import ExportParameters
         from CTDiffusionLib.GenerateParameters import GenerateParameters
+        from CTDiffusionLib.ReaderParameters import ReaderParameters
         from CTDiffusionLib.TrainParameters import TrainParameters
 
         # Any: decorators gave them other constructors.
-        wraps: tuple[Any, ...] = (CompareParameters, GenerateParameters, ExportParameters, TrainParameters)
+        wraps: tuple[Any, ...] = (
+            CompareParameters,
+            GenerateParameters,
+            ExportParameters,
+            TrainParameters,
+            ReaderParameters,
+        )
         node = super().getParameterNode()
         return tuple(wrap(node) for wrap in wraps)
 

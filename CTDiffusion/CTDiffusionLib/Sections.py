@@ -15,6 +15,7 @@ from .GenerateDevices import DeviceFinder
 from .GeneratePanel import GeneratePanel
 from .InstallLogic import InstallLogic
 from .InstallPanel import InstallPanel
+from .ReaderPanel import ReaderPanel
 from .TrainPanel import TrainPanel
 
 
@@ -37,26 +38,29 @@ class Sections:
         self.train.modelMade.connect(self.onModelMade)
         self.train.modelFinished.connect(self.onModelFinished)
         self.export = ExportPanel(loadSection("ExportSection"), logic.exports)
+        self.reader = ReaderPanel(loadSection("ReaderSection", onTop=False))
         self.generate.volumeMade.connect(self.onVolumeMade)
         installation = InstallLogic(logic.generation.worker, self.devices)
         self.install = InstallPanel(loadSection("InstallSection", onTop=True), installation)
 
     def open(self) -> None:
         """Show and follow what is chosen in the scene; look for devices, the first time."""
-        compare, generate, export, train = self._logic.getParameterNodes()
+        compare, generate, export, train, reader = self._logic.getParameterNodes()
         self.compare.setParameters(compare)
         self.generate.setParameters(generate)
         self.export.setParameters(export)
         self.train.setParameters(train)
+        self.reader.setParameters(reader)
         if not self.devices.isKnown:
             self.devices.ask()
 
     def close(self) -> None:
-        """Follow nothing: the user is elsewhere, or the scene is about to be closed. Jobs go on."""
+        """Follow nothing: the user is elsewhere, or the scene is about to be closed. Only jobs go on."""
         self.compare.setParameters(None)
         self.generate.setParameters(None)
         self.export.setParameters(None)
         self.train.setParameters(None)
+        self.reader.setParameters(None)
 
     def cleanup(self) -> None:
         """Slicer closes, or the module is reloaded: jobs end with their whole process trees."""
@@ -64,6 +68,7 @@ class Sections:
         self.compare.cleanup()
         self.generate.cleanup()
         self.train.cleanup()
+        self.reader.cleanup()
         self.install.cleanup()
         self.export.cleanup()
         self._logic.generation.worker.endAll(_("The module was closed."))

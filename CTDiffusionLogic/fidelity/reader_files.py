@@ -120,13 +120,14 @@ def create_study(path: Path, plan: StudyPlan) -> StudyFile:
     return StudyFile(path, plan, [])
 
 
-def open_study(path: Path, *, plan: StudyPlan | None = None) -> StudyFile:
-    """Read a study and its answers so far. A half-written last line is cut off, in the file too.
+def open_study(path: Path, *, plan: StudyPlan | None = None, repair: bool = True) -> StudyFile:
+    """Read a study and its answers so far. A half-written last line does not count.
 
     Args:
-        path: The CSV file; its key lies beside it. Where only the key is there (a crash came before the CSV), the CSV
-            is made.
+        path: The CSV file; its key lies beside it.
         plan: What the study must be; any if None.
+        repair: Bring the file into order, so that answers can be appended: a half-written last line is cut off, and
+            a CSV that is missing beside its key (a crash came between them) is made. Else nothing is written.
 
     Raises:
         InputError: If the file is not the results of this study, or the key is missing or damaged.
@@ -140,9 +141,11 @@ def open_study(path: Path, *, plan: StudyPlan | None = None) -> StudyFile:
             remedy="Choose another file, or choose the volumes, number of items and seed of that study.",
         )
     if not path.exists():
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(_line(COLUMNS))
-    return StudyFile(path, stored, _read_answers(path, stored))
+        if repair:
+            with atomic_file(path) as temporary:
+                temporary.write_bytes(_line(COLUMNS))
+        return StudyFile(path, stored, [])
+    return StudyFile(path, stored, _read_answers(path, stored, repair=repair))
 
 
 def _checked(path: Path) -> Path:
@@ -175,7 +178,7 @@ def _read_key(path: Path) -> StudyPlan:
     return plan
 
 
-def _read_answers(path: Path, plan: StudyPlan) -> list[Answer]:
+def _read_answers(path: Path, plan: StudyPlan, *, repair: bool) -> list[Answer]:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -205,7 +208,7 @@ def _read_answers(path: Path, plan: StudyPlan) -> list[Answer]:
                 remedy="Restore the file.",
             )
         answers.append(answer)
-    if len(whole) < len(content):  # only now: a file that is not ours is never touched
+    if repair and len(whole) < len(content):  # only now: a file that is not ours is never touched
         with failures_named(path):
             os.truncate(path, len(whole))
     return answers
