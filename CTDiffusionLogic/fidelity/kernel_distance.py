@@ -70,7 +70,7 @@ def kernel_distance(
     return kernel_distance_of_volumes(sums, range(len(one)), range(len(one), len(one) + len(two)))
 
 
-def kernel_sums(volumes: Sequence[Array], groups: Sequence[str]) -> KernelSums:
+def kernel_sums(volumes: Sequence[NDArray[np.floating]], groups: Sequence[str]) -> KernelSums:
     """Sums of the kernel between volumes.
 
     Args:
