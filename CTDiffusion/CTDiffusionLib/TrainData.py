@@ -15,9 +15,9 @@ import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
-from .SceneVolumes import ijkToRAS
 from .SlicerHost import nodesByClass, sceneOrDefault
 from .SyntheticFile import recogniseFile
+from .VolumeGrids import ijkToWorld
 
 #: As the library has it (CTDiffusionLogic.image_files, which would import ITK): in a CT something lies below.
 AIRLIKE_HU = -200
@@ -35,7 +35,7 @@ class VolumeExport:
 
     :param name: of the node, for messages.
     :param voxels: array (slices, rows, columns) that shares the node's memory and keeps it alive.
-    :param ijkToRAS: 4 x 4 matrix in mm.
+    :param ijkToRAS: 4 x 4 matrix in mm, transforms included.
     :param patient: volumes with the same text are of one patient, and are never split between learning and testing.
     :param isSynthetic: whether it is marked as synthetic; its file says so too.
     """
@@ -82,10 +82,10 @@ def canBeExported(node: Any) -> bool:
 
 
 def exportOf(node: Any) -> VolumeExport:
-    """Take hold of a volume for writeVolumes; copies nothing. Transforms above the volume are left out.
+    """Take hold of a volume for writeVolumes, where transforms above it have moved it to; copies nothing.
 
     :param node: a scalar volume node.
-    :raises CTDiffusionLogic.errors.InputError: if its grid cannot be used.
+    :raises CTDiffusionLogic.errors.InputError: if its grid cannot be used, or a transform above it bends space.
     """
     from CTDiffusionLogic.errors import InputError
     from CTDiffusionLogic.geometry import Geometry
@@ -96,13 +96,16 @@ def exportOf(node: Any) -> VolumeExport:
             _("The volume {name} cannot be learnt from: {why}.").format(name=name, why=whyNotCT(node)),
             remedy=_("Choose another one."),
         )
-    matrix = ijkToRAS(node)
+    try:
+        matrix = ijkToWorld(node)
+    except ValueError as error:
+        raise InputError(str(error), remedy=_("Or choose another volume.")) from error
     try:
         Geometry.from_ijk_to_ras(matrix)
     except ValueError as error:
         raise InputError(
             _("The volume {name} has a geometry that cannot be used: {error}.").format(name=name, error=error),
-            remedy=_("Resample it to right angles, or choose another one."),
+            remedy=_("Resample it to right angles, undo a transform that shears it, or choose another one."),
         ) from error
     return VolumeExport(name, slicer.util.arrayFromVolume(node), matrix, _patientOf(node), recogniseFile(node))
 

@@ -130,8 +130,7 @@ class TrainPanel(ParameterPanel):
         elif self._run.job.isStopping:
             self._run.kill()
         else:
-            self._run.stop()
-            self._say(_("Stopping: the worker writes a checkpoint and the model..."))
+            self._run.stop()  # it says what it waits for
             self.onParametersModified()
 
     def onResume(self, *_arguments: Any) -> None:
@@ -190,6 +189,7 @@ class TrainPanel(ParameterPanel):
                 (one.plotsChanged, self._onPlots),
                 (one.sampleMade, self._showSheet),
                 (one.modelMade, self.modelMade.emit),
+                (one.stopProgressed, self._onStopping),
                 (one.ended, self._onEnded),
             ):
                 (signal.connect if isNew else signal.disconnect)(slot)
@@ -220,6 +220,10 @@ class TrainPanel(ParameterPanel):
             self._showCharts(self._run.plots)  # another one
         elif isNewChart:
             self.onParametersModified()
+
+    def _onStopping(self, text: str) -> None:
+        self._say(text)
+        self.onParametersModified()  # what the second click would keep
 
     def _onEnded(self, ending: JobEnding) -> None:
         run, ui = self._run, self._ui
@@ -280,7 +284,9 @@ class TrainPanel(ParameterPanel):
             problem = _("This folder holds a training. Resume it, or click New.")
         isStopping = isRunning and run is not None and run.job.isStopping
         if isStopping:
-            text, tip = _("End at once"), _("Do not wait: what was learnt since the last checkpoint is lost.")
+            kept = run.kept if run is not None else ""
+            text = _("Stop now")
+            tip = _("Do not wait: end the worker at once. {kept}").format(kept=kept)
         elif isRunning:
             text, tip = _("Stop"), _("Stop with a checkpoint and a model; the training can be resumed.")
         else:

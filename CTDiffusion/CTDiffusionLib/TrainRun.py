@@ -16,7 +16,7 @@ from .JobEnding import JobEnding
 from .JobSignal import Signal
 from .TrainMetrics import FRECHET, LOSS, TrainMetrics
 from .TrainPlots import TrainPlots
-from .TrainRequest import TrainRequest, modelOf
+from .TrainRequest import TrainRequest, holdsTraining, modelOf
 from .Worker import Worker
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class TrainRun:
     """Trains in the background. The scene may be closed meanwhile: plots are made anew in the next one.
 
     Signals: ``progressed`` (an event Progress), ``summaryChanged`` (nothing), ``plotsChanged`` (whether there is a new
-    chart), ``sampleMade`` (path of a PNG file), ``modelMade`` (path of the model, at every checkpoint), ``ended``
-    (a JobEnding).
+    chart), ``sampleMade`` (path of a PNG file), ``modelMade`` (path of the model, at every checkpoint),
+    ``stopProgressed`` (what a worker that was asked to stop still does, for people), ``ended`` (a JobEnding).
 
     :param worker: runs it.
     :param request: what to train.
@@ -68,9 +68,13 @@ class TrainRun:
         self.plotsChanged = Signal()
         self.sampleMade = Signal()
         self.modelMade = Signal()
+        self.stopProgressed = Signal()
         self.ended = Signal()
         #: Optimiser steps so far; for the user.
         self.step = 0
+        #: The step of the newest checkpoint that this worker has told of, or None.
+        self.savedStep: int | None = None
+        self._isKilled = False
         self.plots = TrainPlots(request.run, scene=scene)
         self._scene = scene
         self._corpus: Mapping[str, Any] = {}
@@ -108,6 +112,15 @@ class TrainRun:
         return modelOf(self.request.run) if self._hasModel else None
 
     @property
+    def kept(self) -> str:
+        """What stays if the worker is ended now, for people."""
+        if self.savedStep is not None:
+            return _("The checkpoint of step {step} is kept.").format(step=self.savedStep)
+        if holdsTraining(self.request.run):
+            return _("The checkpoint that it began with is kept.")
+        return _("There is no checkpoint yet: nothing is kept.")
+
+    @property
     def log(self) -> str:
         """Command, events and output of the worker, for error reports."""
         return self.inWords(self.job.log)
@@ -135,9 +148,14 @@ class TrainRun:
     def stop(self) -> None:
         """Ask the worker to stop with a checkpoint and a model; returns at once."""
         self.job.cancel(_("Stopped."))
+        isPreparing = not (self.step or self.request.resume)
+        self._tellStop(
+            _("the scan that is being read") if isPreparing else _("the checkpoint, the model and a sheet of samples")
+        )
 
     def kill(self) -> None:
-        """End the worker now: what it learnt since the last checkpoint is lost."""
+        """End the worker now: what it learnt since the last checkpoint is lost; that checkpoint stays."""
+        self._isKilled = True
         self.job.kill(_("Stopped at once."))
 
     def updatePlots(self) -> None:
@@ -187,14 +205,21 @@ class TrainRun:
                 self.summaryChanged.emit()
             case "sample":
                 self.sampleMade.emit(Path(str(values.get("path", ""))))
+                self._tellStop(_("the end of the worker"))
             case "checkpoint":
                 self._hasModel = True
-                self.step = int(values.get("step", self.step))
+                self.step = self.savedStep = int(values.get("step", self.step))
                 self._tellModel()
+                self._tellStop(_("a sheet of samples; checkpoint and model are saved"))
             case name:
                 isNew = self.metrics.take(values, isFidelity=name.startswith("fid"))
                 if isNew and time.monotonic() - self._lastPlot >= PLOT_INTERVAL_S:
                     self.updatePlots()
+
+    def _tellStop(self, waitsFor: str) -> None:
+        if self.job.isStopping and not self._isKilled:
+            text = _("Stopping: waits for {what}. Stop now ends it at once. {kept}")
+            self.stopProgressed.emit(text.format(what=waitsFor, kept=self.kept))
 
     def _tellModel(self) -> None:
         if (model := self.model) is not None:
@@ -214,7 +239,11 @@ class TrainRun:
         message, remedy = self.inWords(ending.message), self.inWords(ending.remedy)
         for option, words in _optionsInThePanel().items():
             remedy = remedy.replace(option, words)
-        if ending.kind == "cancelled" and self.model is not None:
+        isUnsaved = self._isKilled or (ending.kind == "cancelled" and self.step and self.savedStep != self.step)
+        if ending.kind == "cancelled" and isUnsaved:  # at once, or it took longer than it may
+            message = f"{_('Stopped at once.')} {self.kept}"
+            remedy = _("Resume goes on from there.") if holdsTraining(self.request.run) else ""
+        elif ending.kind == "cancelled" and self.model is not None:
             message = _("{reason} {steps} steps are learnt; the model is in {run}.").format(
                 reason=message, steps=self.step, run=self.request.run
             )

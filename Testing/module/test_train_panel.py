@@ -218,8 +218,9 @@ def test_stop_in_the_middle_and_resume(panel, halfTrained, tmp_path):
     assert ui.sampleLabel.visible  # the last sheet of the first part
     processID = run.job._process.processID
     panel.host.click(ui.trainButton)
-    assert ui.trainStatusLabel.text.startswith("Stopping")
-    assert ui.trainButton.text == "End at once"
+    assert ui.trainStatusLabel.text.startswith("Stopping: waits for the checkpoint, the model and a sheet of samples.")
+    assert ui.trainButton.text == "Stop now"
+    assert "checkpoint that it began with is kept" in ui.trainButton.toolTip
     text = panel.end(run)
     steps = run.step
     assert text == f"Stopped. {steps} steps are learnt; the model is in {run.request.run}. Resume goes on from there."

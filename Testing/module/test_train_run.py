@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -248,9 +249,17 @@ def test_stopped_with_a_checkpoint_and_resumed(logic, stage, app, tmp_path):
         logic.worker.poll()
     with pytest.raises(Worker.JobBusyError):
         train(logic, stage, tmp_path)
+    said = []
+    run.stopProgressed.connect(said.append)
     run.stop()
     assert run.job.isStopping
     logic.worker.waitFor(run.job)
+    assert said == [
+        "Stopping: waits for the checkpoint, the model and a sheet of samples. Stop now ends it at once. "
+        "There is no checkpoint yet: nothing is kept.",
+        "Stopping: waits for a sheet of samples; checkpoint and model are saved. Stop now ends it at once. "
+        "The checkpoint of step 60 is kept.",
+    ]
     assert run.ending.text == f"Stopped. 60 steps are learnt; the model is in {stage.run}. Resume goes on from there."
     stage.keep()
     assert holdsTraining(stage.run)
@@ -284,6 +293,24 @@ def test_ended_at_once(logic, stage, tmp_path):
     run.stop()
     run.kill()  # the second click
     assert logic.worker.waitFor(run.job).kind == "cancelled"
+    assert run.ending.text == "Stopped at once. There is no checkpoint yet: nothing is kept."
+
+
+def test_ended_at_once_while_it_saves_keeps_the_last_checkpoint(logic, stage, tmp_path):
+    stage.says(stage.checkpoint(40), Progress(55, None, None, "training"), then="time.sleep(600)")
+    run = train(logic, stage, tmp_path, waitForCompletion=False)
+    while run.step != 55:
+        logic.worker.poll()
+    kept = stage.keep()
+    began = time.monotonic()
+    run.stop()
+    assert "The checkpoint of step 40 is kept." in run.kept
+    run.kill()
+    assert logic.worker.waitFor(run.job).kind == "cancelled"
+    assert time.monotonic() - began < 60  # and not the ten minutes that it may take by itself
+    assert run.ending.text == "Stopped at once. The checkpoint of step 40 is kept. Resume goes on from there."
+    assert kept.exists()
+    assert run.model == stage.run / "model.safetensors"
 
 
 def test_it_survives_the_closing_of_the_scene(logic, stage, app, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
+import vtk
 from CTDiffusionLib import SceneVolumes, TrainData, TrainDicom
 
 from CTDiffusionLogic.errors import InputError
@@ -89,6 +90,35 @@ def test_floating_point_and_damaged_values(app, ct, tmp_path):
     slicer.util.updateVolumeFromArray(ct, values)
     with pytest.raises(InputError, match="The volume chest has 1 voxels that are not numbers"):
         TrainData.writeVolumes([TrainData.exportOf(ct)], tmp_path / "again")
+
+
+def test_transforms_above_a_volume_count(app, ct, tmp_path):
+    turned = np.array([[0.0, -1.0, 0.0, 5.0], [1.0, 0.0, 0.0, 7.0], [0.0, 0.0, 1.0, -30.0], [0.0, 0.0, 0.0, 1.0]])
+    outer, inner = (app.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode") for _ in range(2))
+    outer.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(turned))
+    stretched = np.diag([1.0, 1.0, 1.5, 1.0])
+    inner.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(stretched))
+    inner.SetAndObserveTransformNodeID(outer.GetID())
+    ct.SetAndObserveTransformNodeID(inner.GetID())
+    TrainData.writeVolumes([TrainData.exportOf(ct)], tmp_path)
+    written = read_volume(TrainData.volumeFile(tmp_path, 1)).geometry
+    wanted = turned @ stretched @ SceneVolumes.ijkToRAS(ct)
+    assert written.is_close(Geometry.from_ijk_to_ras(wanted), atol_mm=1e-3)
+    assert written.spacing[2] == pytest.approx(15.0)
+
+
+def test_a_transform_that_bends_space_is_refused(app, ct):
+    bent = app.scene.AddNewNodeByClass("vtkMRMLTransformNode")
+    spline = vtk.vtkThinPlateSplineTransform()
+    for landmarks, shift in ((spline.SetSourceLandmarks, 0.0), (spline.SetTargetLandmarks, 9.0)):
+        points = vtk.vtkPoints()
+        for n in range(5):
+            points.InsertNextPoint(n, n * n, n * shift)
+        landmarks(points)
+    bent.SetAndObserveTransformToParent(spline)
+    ct.SetAndObserveTransformNodeID(bent.GetID())
+    with pytest.raises(InputError, match=r"chest lies under a transform that is not linear\. Harden it"):
+        TrainData.exportOf(ct)
 
 
 def test_what_cannot_be_exported(app, ct):
