@@ -41,6 +41,7 @@ class ReaderPanel(ParameterPanel):
         self._images: ReaderImages | None = None
         self._study: Any = None  # one that exists already, while it is being prepared
         self._isListing = False
+        self._wasCollapsed: bool | None = None  # the choices, before a study hid them
         self._keys = ReaderKeys(self.onNumber, self.onTakeBack)
         self._choiceButtons = [ui.readerChoice1Button, ui.readerChoice2Button]
         self._confidenceButtons = [getattr(ui, f"readerConfidence{n}Button") for n in range(1, 6)]
@@ -263,8 +264,8 @@ class ReaderPanel(ParameterPanel):
         ui.readerQuestionLabel.text = _("Which one is the real one?") if isPair else _("Is this real or synthetic?")
         texts = (_("1: left"), _("2: right")) if isPair else (_("1: real"), _("2: synthetic"))
         for index, (button, text) in enumerate(zip(self._choiceButtons, texts, strict=True)):
-            button.text = text
             button.checked = run.choice == index
+            button.text = f"\u2713 {text}" if button.checked else text  # in dark themes a pressed button is hard to see
         ui.readerConfidenceLabel.text = (
             _("How sure are you? 1: a guess, 5: certain. Backspace: look again.")
             if isChosen
@@ -289,6 +290,9 @@ class ReaderPanel(ParameterPanel):
 
     def _showBusy(self, text: str) -> None:
         ui = self._ui
+        if self._wasCollapsed is None:  # room for the answers
+            self._wasCollapsed = ui.readerChoicesCollapsibleButton.collapsed
+            ui.readerChoicesCollapsibleButton.collapsed = True
         for widget in (
             ui.readerChoicesCollapsibleButton,
             ui.readerCodeEdit,
@@ -305,6 +309,9 @@ class ReaderPanel(ParameterPanel):
     def _showIdle(self, text: str) -> None:
         """Nothing is going on; say what was."""
         ui = self._ui
+        if self._wasCollapsed is not None:
+            ui.readerChoicesCollapsibleButton.collapsed = self._wasCollapsed
+            self._wasCollapsed = None
         ui.readerAnswerFrame.visible = False
         ui.readerProgressBar.visible = False
         for widget in (ui.readerCodeEdit, ui.readerFileEdit):

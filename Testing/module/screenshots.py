@@ -206,6 +206,26 @@ def takeExport(host: ModuleHost, camera: Camera, widget: Any) -> None:
     camera.take(section, "export-failed")
 
 
+def takeReaderStudy(host: ModuleHost, camera: Camera, widget: Any) -> None:
+    """The section Reader study when it can start, while a reader chooses and rates, and with results."""
+    reader = widget.sections.reader
+    ui, section = reader._ui, widget.parent.findChild(name="readerCollapsibleButton")
+    selector = ui.readerVolumesSelector
+    for index in range(selector.nodeCount()):
+        selector.check(selector.nodeFromIndex(index))
+    ui.readerItemsSpinBox.value = 6
+    ui.readerFileEdit.currentPath = str(host.folder / "study.csv")
+    camera.take(section, "reader-ready")
+    host.click(ui.readerStartButton)
+    host.process(until=lambda: reader._steps is None, timeout=120)
+    host.click(ui.readerChoice1Button)
+    camera.take(section, "reader-asks")
+    for number in range(6):
+        host.click([ui.readerChoice1Button, ui.readerChoice2Button][number % 2])
+        host.click(ui.readerConfidence3Button)
+    camera.take(section, "reader-results")
+
+
 def takeTraining(host: ModuleHost, camera: Camera, widget: Any) -> None:
     """The section Train while it learns from phantoms, when it has been stopped, and when it fails."""
     from CTDiffusionLogic.phantom import torso_phantom
@@ -267,6 +287,7 @@ def takeAll(folder: Path, model: Path, *, withGeneration: bool = True) -> list[P
             widget.sections.generate._ui.modelFileEdit.currentPath = str(model)
         takeSections(host, camera, widget)
         takeInstallation(camera, widget)
+        takeReaderStudy(host, camera, widget)
         if withGeneration:
             takeGeneration(host, camera, widget, model)
             takeExport(host, camera, widget)
