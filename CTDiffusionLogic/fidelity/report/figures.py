@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,8 @@ MARKS: dict[Standing, tuple[str, str]] = {
 #: Rows of the overview at most; the tables have all figures.
 MOST_ROWS = 40
 _DPI = 120
+#: Labelled places of a logarithmic axis at most, and letters in a line of an upright label.
+_MOST_TICKS, _LABEL_WIDTH = 9, 36
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,13 @@ def plot_curve(curve: Curve, *, name: str) -> Plot:
             axes.fill_between(curve.x, low, high, color=colour, alpha=0.15, linewidth=0)
     if curve.x_log and min(curve.x) > 0:
         axes.set_xscale("log")
+        ticks = curve.x if len(curve.x) <= _MOST_TICKS else _log_ticks(min(curve.x), max(curve.x))
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.xaxis.minorticks_off()
     if curve.y_log and any(value > 0 for values in curve.lines.values() for value in values):
         axes.set_yscale("log", nonpositive="mask")
     axes.set_xlabel(_label(curve.x_title, curve.x_unit))
-    axes.set_ylabel(_label(curve.y_title, curve.y_unit))
+    axes.set_ylabel(textwrap.fill(_label(curve.y_title, curve.y_unit), _LABEL_WIDTH))
     axes.set_title(curve.title, loc="left", fontsize=11)
     if len(curve.x) > 1:
         axes.margins(x=0.01)
@@ -120,11 +126,11 @@ def plot_overview(sections: Sequence[Section]) -> Plot | None:
         )
         axes.plot([low, high], [place, place], color=colour, linewidth=1.5)
         axes.plot([ratio], [place], marker=mark, color=colour, markersize=7, linestyle="")
-    axes.axvline(1.0, color=STYLES["real"][0], linewidth=1.5)
+    axes.axvline(1.0, color=STYLES["real"][0], linewidth=1.5, label="real patients among themselves")
     axes.set_xscale("log")
     axes.set_yticks(range(len(rows)), [_with_extractor(figure.title, figure.extractor) for figure, _, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("times the floor (blue line: real patients among themselves)")
+    axes.set_xlabel("times the floor")
     ticks = _log_ticks(*axes.get_xlim())
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
@@ -132,7 +138,7 @@ def plot_overview(sections: Sequence[Section]) -> Plot | None:
     for word, (mark, colour) in MARKS.items():
         if any(other == word for _, _, other in rows):
             axes.plot([], [], marker=mark, color=colour, linestyle="", label=word)
-    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.3, 1.0), ncols=4)
     spoken = "; ".join(f"{f.title} {ratio:.2g} times, {word}" for f, ratio, word in rows)
     title = "Distances as multiples of their floors"
     return Plot("overview", title, f"{title}: {spoken}.", _png(canvas))
@@ -154,7 +160,7 @@ def _png(canvas: Canvas) -> bytes:
 
 
 def _label(title: str, unit: str) -> str:
-    return f"{title} ({unit})" if title and unit else title or unit
+    return f"{title} ({unit})" if title and unit and title != unit else title or unit
 
 
 def _with_extractor(title: str, extractor: str) -> str:
@@ -164,9 +170,11 @@ def _with_extractor(title: str, extractor: str) -> str:
 def _log_ticks(low: float, high: float) -> list[float]:
     """1, 2, 5 in every decade between the limits; only the decades where there are many."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps: Sequence[int] = (1, 2, 5) if len(decades) <= 3 else (1,)
-    ticks = [step * 10.0**decade for decade in decades for step in steps]
-    return [tick for tick in ticks if low <= tick <= high] or [1.0]
+    for steps in ((1, 2, 5), (1,)):
+        ticks = [tick for d in decades for step in steps if low <= (tick := step * 10.0**d) <= high]
+        if len(ticks) <= _MOST_TICKS:
+            break
+    return ticks or [1.0]
 
 
 def _describe_curve(curve: Curve) -> str:

@@ -20,6 +20,8 @@ PIXEL_MM, SIDE_MM = 2.0, 400.0
 BLACK_HU, WHITE_HU = -1000, 400
 #: Synthetic volumes that are shown at most.
 SHOWN = 6
+#: How pictures begin inside HTML.
+PNG_URI = "data:image/png;base64,"
 #: Side in pixels of the coarse picture by which volumes are called alike.
 COARSE = 16
 
@@ -93,7 +95,7 @@ def pair_with_nearest(
 
 def png_data_uri(image: NDArray[np.uint8]) -> str:
     """The picture as ``data:image/png;base64,...``."""
-    return f"data:image/png;base64,{base64.b64encode(png_bytes(image)).decode('ascii')}"
+    return f"{PNG_URI}{base64.b64encode(png_bytes(image)).decode('ascii')}"
 
 
 def png_bytes(image: NDArray[np.uint8]) -> bytes:

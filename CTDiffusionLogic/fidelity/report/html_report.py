@@ -11,6 +11,7 @@ from CTDiffusionLogic.fidelity.findings import Report
 from CTDiffusionLogic.fidelity.report.figures import Plot
 from CTDiffusionLogic.fidelity.report.galleries import (
     BLACK_HU,
+    PNG_URI,
     SIDE_MM,
     WHITE_HU,
     VolumePictures,
@@ -26,6 +27,7 @@ from CTDiffusionLogic.fidelity.report.standing import (
     counts_of_section,
     standing_of,
     standing_of_section,
+    text_of_section,
 )
 from CTDiffusionLogic.fidelity.results import PLANES, Section
 
@@ -129,6 +131,7 @@ def _section(
         "title": section.title,
         "verdict": section.verdict,
         "word": word,
+        "text": text_of_section(section),
         "counts": counts_of_section(section),
         "warnings": section.warnings,
         "figures": [(figure, standing_of(figure)) for figure in section.figures],
@@ -150,14 +153,18 @@ def _gallery(report: Report, pictures: Mapping[str, VolumePictures]) -> list[dic
 
 
 def _closest_pairs(section: Section, pictures: Mapping[str, VolumePictures]) -> list[dict[str, Any]]:
-    """Pictures of pairs that a section names by ids, under ``synthetic`` and ``training`` (or ``real``)."""
+    """Pairs that a section names by ids, under ``synthetic`` and ``training``; their own ``picture`` goes first."""
     result = []
     for pair in section.details.get(PAIRS_KEY, [])[:MOST_PAIRS]:
-        made, other = pair.get("synthetic"), pair.get("training") or pair.get("real")
-        if made in pictures and other in pictures:
-            distance = pair.get("distance")
-            text = f"{made} beside {other}" + (f": distance {format_number(distance)}" if distance is not None else "")
-            result.append(_pair(f"{text}.", pictures[made], pictures[other]))
+        made, other = pair.get("synthetic"), pair.get("training")
+        told = [f"{name} {format_number(pair[name])}" for name in ("ratio", "distance") if pair.get(name) is not None]
+        text = f"{made} beside {other}: {', '.join([*told, *(['a copy'] if pair.get('copy') else [])]) or 'closest'}."
+        if str(pair.get("picture", "")).startswith(PNG_URI):  # of the very place that is alike
+            alt = f"Synthetic {made} on the left, training scan {other} on the right, at the same place of the body."
+            picture = {"data_uri": pair["picture"], "alt": alt, "caption": "synthetic | training scan"}
+            result.append({"text": text, "pictures": [picture]})
+        elif made in pictures and other in pictures:
+            result.append(_pair(text, pictures[made], pictures[other]))
     return result
 
 
@@ -190,7 +197,7 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
 def _text(value: Any) -> str:
     if value is None:
         return "as each volume has it"
-    return format_number(value) if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _format_counts(counts: Mapping[str, int]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from CTDiffusionLogic.fidelity.findings import GROUPS, Report
+from CTDiffusionLogic.fidelity.report.galleries import PNG_URI
 from CTDiffusionLogic.fidelity.report.standing import RULE, standing_of, standing_of_section
 
 FORMAT = "ctdiffusion-fidelity"
@@ -57,9 +58,9 @@ def to_data(report: Report) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Reduce to what JSON has: arrays to lists, paths to text, what is not a number to null."""
+    """Reduce to what JSON has: arrays to lists, paths to text, what is not a number to null; pictures are left out."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items() if not _is_picture(item)}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
     if value is None or isinstance(value, bool | int | str):
@@ -69,3 +70,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value)
+
+
+def _is_picture(value: Any) -> bool:
+    """Pictures show patients: they belong into the page that says so."""
+    return isinstance(value, str) and value.startswith(PNG_URI)

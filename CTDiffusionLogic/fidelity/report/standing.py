@@ -1,7 +1,8 @@
 """Near real, off or far off: one word for a figure beside its floor, and one for a section.
 
 The words follow one rule for all rooms (:data:`RULE` says it to readers), so that no room is kinder than another. A
-section that knows better than its figures' majority (one copy is one too many) says so in ``details["standing"]``.
+section that knows better than the middle of its figures (one copy is one too many) says so in ``details["standing"]``,
+and may put it in words of its own in ``details["standing_text"]``.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ def standing_of_section(section: Section) -> Standing:
             return word
     ranks = sorted(RANKS.index(word) for word in map(standing_of, section.figures) if word in RANKS)
     return RANKS[ranks[len(ranks) // 2]] if ranks else "not told"
+
+
+def text_of_section(section: Section) -> str:
+    """The section's word as people read it: its room's own, where it has one ("no copies found")."""
+    return str(section.details.get("standing_text") or standing_of_section(section))
 
 
 def counts_of_section(section: Section) -> str:
