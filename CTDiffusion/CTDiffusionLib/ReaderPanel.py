@@ -265,7 +265,8 @@ class ReaderPanel(ParameterPanel):
         texts = (_("1: left"), _("2: right")) if isPair else (_("1: real"), _("2: synthetic"))
         for index, (button, text) in enumerate(zip(self._choiceButtons, texts, strict=True)):
             button.checked = run.choice == index
-            button.text = f"\u2713 {text}" if button.checked else text  # in dark themes a pressed button is hard to see
+            # A pressed button is hard to see in dark themes.
+            button.text = f"\u2713 {text}" if button.checked else text
         ui.readerConfidenceLabel.text = (
             _("How sure are you? 1: a guess, 5: certain. Backspace: look again.")
             if isChosen

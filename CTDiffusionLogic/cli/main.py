@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NoReturn
 
 import CTDiffusionLogic
-from CTDiffusionLogic.cli import doctor, export, export_dicom, generate, info, train
+from CTDiffusionLogic.cli import doctor, export, export_dicom, generate, info, reader_results, train
 from CTDiffusionLogic.cli.arguments import add_common_arguments
 from CTDiffusionLogic.cli.console import open_console
 from CTDiffusionLogic.cli.failures import failure_of
@@ -23,6 +23,7 @@ from CTDiffusionLogic.errors import Cancelled, UsageError
 COMMANDS = {
     "train": train,
     "generate": generate,
+    "reader-results": reader_results,
     "export": export,
     "export-dicom": export_dicom,
     "info": info,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from CTDiffusionLogic.fidelity.reader_files import Answer
+from CTDiffusionLogic.cli.main import main
+from CTDiffusionLogic.fidelity.reader_files import Answer, create_study
 from CTDiffusionLogic.fidelity.reader_statistics import (
     auc_of_ratings,
     chance_p_value,
@@ -186,3 +188,22 @@ def test_the_section_of_the_report_has_chance_as_floor():
     assert section.to_dict()["details"]["study"] == plan.study_id
     assert reader_section(plan, []).verdict == "Nobody has answered yet."
     assert interval_text(section.figures[0].synthetic) == "0.75 (0.59 to 0.87)"
+
+
+def test_the_command_says_it_and_writes_nothing(tmp_path, capfd):
+    plan = study("pairs")
+    made = create_study(tmp_path / "a.csv", plan)
+    for given in answers(plan, range(30)):
+        made.append(**{key: value for key, value in vars(given).items() if key != "study"})
+    files = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(["reader-results", str(tmp_path / "a.csv")]) == 0
+    said = capfd.readouterr().out
+    assert "R1: 30 of 40 right (75 %, 95 % interval 59 to 87 %): better than guessing" in said
+    assert "d' 0.95 (0.31 to 1.61), AUC 0.75 (0.59 to 0.87) (share of right answers (area theorem))" in said
+    assert main(["reader-results", str(tmp_path / "a.csv"), "--events", "json"]) == 0
+    last = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert last["details"]["studies"][0]["key"] == "readers"
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
+    (tmp_path / "a.key.json").unlink()
+    assert main(["reader-results", str(tmp_path / "a.csv")]) == 1
+    assert "The key a.key.json is not beside the results" in capfd.readouterr().err
