@@ -212,7 +212,7 @@ def _make_anatomy(run: StageRun, plan: VolumePlan, settings: Settings) -> Tensor
         for place, position in enumerate(slab.positions):
             if position in slab.known:
                 known[place] = coarse(position)
-        return _conditions(slab, settings, known, pixel_mm=settings.pixel_mm * settings.image_size / run.size)
+        return slab_conditions(slab, settings, known, pixel_mm=settings.pixel_mm * settings.image_size / run.size)
 
     for batch in ready_batches(plan.anatomy, plan.known, lambda: run.batch):
         for slab, result in zip(batch, run.make(batch, conditions), strict=True):
@@ -243,7 +243,7 @@ def _make_detail(
                 known[place] = to_residual(real, coarse[place], scale)
             elif position in slab.known:
                 known[place] = residuals[position]
-        return _conditions(slab, settings, known, pixel_mm=settings.pixel_mm, coarse=coarse)
+        return slab_conditions(slab, settings, known, pixel_mm=settings.pixel_mm, coarse=coarse)
 
     first = 0
     for batch in ready_batches(plan.detail, plan.known, lambda: run.batch):
@@ -263,9 +263,18 @@ def _make_detail(
         yield first, np.stack([final.pop(p) for p in range(first, plan.count)])
 
 
-def _conditions(
+def slab_conditions(
     slab: Slab, settings: Settings, known: Tensor, *, pixel_mm: float, coarse: Tensor | None = None
 ) -> SlabConditions:
+    """What a denoiser is told about a slab, a batch of one on the CPU.
+
+    Args:
+        slab: Of the volume's plan.
+        settings: Of the volume.
+        known: (K, H, W) in the stage's space; anything where nothing is known.
+        pixel_mm: Edge of the stage's pixels.
+        coarse: (K, H, W) upsampled anatomy; None for the anatomy stage.
+    """
     positions = torch.tensor(slab.positions, dtype=torch.float64)
     middle = float(positions.mean())
     body_mm = settings.body_mm + (middle - (settings.slices - 1) / 2) * settings.spacing_mm
