@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import slicer
 from process_groups import isGone
+from train_section import PATIENCE, Panel, nodes
 
 from CTDiffusionLogic.bundle import read_header
 from CTDiffusionLogic.phantom import torso_phantom
@@ -34,10 +33,6 @@ def scans(tmp_path_factory):
     return folder
 
 
-#: What a training may take on a machine that has other things to do, seconds.
-PATIENCE = 900
-
-
 @pytest.fixture(scope="session")
 def halfTrained(scans, tmp_path_factory):
     """The folder of a training of one epoch, from the command line."""
@@ -49,74 +44,9 @@ def halfTrained(scans, tmp_path_factory):
     return run
 
 
-class Panel:
-    """The opened section; devices are known."""
-
-    def __init__(self, host, monkeypatch):
-        host.loadModule("CTDiffusion")
-        from CTDiffusionLib import GenerateDevices
-
-        def ask(finder, **_options):
-            finder.devices = [GenerateDevices.Device("cpu", "CPU (x86_64), 2 threads, 8 GB")]
-            finder.changed.emit()
-
-        monkeypatch.setattr(GenerateDevices.DeviceFinder, "ask", ask)
-        self.host = host
-        self.widget = host.openModule("CTDiffusion")
-        self.panel = self.widget.sections.train
-        self.ui = self.panel._ui
-        self.generate = self.widget.sections.generate._ui
-        self.ui.trainCollapsibleButton.collapsed = False
-
-    def choose(self, run, *folders, **values):
-        for folder in folders:
-            self.host.answers.append(str(folder))
-            self.host.click(self.ui.addFolderButton)
-        self.ui.runFolderEdit.currentPath = str(run)
-        self.host.choose(self.ui.trainPresetComboBox, "tiny")
-        self.host.choose(self.ui.imageSizeComboBox, "64")
-        for name, value in {"minutesSpinBox": 10, **values}.items():
-            getattr(self.ui, name).value = value
-
-    def start(self, button="trainButton"):
-        before = self.panel._run
-        self.host.click(getattr(self.ui, button))
-        assert self.panel._run is not before, self.ui.trainStatusLabel.text
-        return self.panel._run
-
-    def untilItTrains(self, run):
-        self.host.process(until=lambda: run.step >= 20 or not run.isRunning, timeout=PATIENCE)
-        assert run.isRunning, run.log
-
-    def end(self, run):
-        self.host.process(until=lambda: not run.isRunning, timeout=PATIENCE)
-        return self.ui.trainStatusLabel.text
-
-    def resume(self, halfTrained, tmp_path):
-        """Resume a copy of a training, without a limit; return what runs."""
-        folder = tmp_path / "half"
-        shutil.copytree(halfTrained, folder)
-        self.ui.runFolderEdit.currentPath = str(folder)
-        self.ui.minutesSpinBox.value = 0
-        assert not self.ui.trainButton.enabled  # no scans, and the folder is taken
-        run = self.start("resumeButton")
-        self.host.process(until=lambda: run.step > 20 or not run.isRunning, timeout=PATIENCE)
-        assert run.isRunning, run.log
-        return run
-
-    def rows(self):
-        widget = self.ui.scansListWidget
-        return [widget.item(row).text() for row in range(widget.count)]
-
-
 @pytest.fixture
 def panel(host, monkeypatch):
     return Panel(host, monkeypatch)
-
-
-def nodes(kind):
-    scene = slicer.mrmlScene
-    return [scene.GetNthNodeByClass(n, kind) for n in range(scene.GetNumberOfNodesByClass(kind))]
 
 
 def rowsOf(curve):
@@ -281,138 +211,3 @@ def test_nothing_survives(panel, halfTrained, tmp_path, how):
     assert not run.isRunning
     assert isGone(process.processID)
     assert not folder.exists()
-
-
-def insert(name, hu=None, **options):
-    from CTDiffusionLib import SceneVolumes
-
-    hu = np.full((10, 20, 20), -1000, np.int16) if hu is None else hu
-    make = SceneVolumes.insertSyntheticVolume if options.get("metadata") else SceneVolumes.insertVolume
-    return make(hu, np.diag([-4.0, -4.0, 5.0, 1.0]), name, **options)
-
-
-def test_volumes_of_the_scene_are_ticked(panel, tmp_path):
-    from PySide6 import QtCore
-
-    ui, host, widget = panel.ui, panel.host, panel.ui.scansListWidget
-    ct = insert("CT chest")
-    insert("SYNTHETIC", metadata={"seed": 1})
-    insert("MR", np.full((10, 20, 20), 90, np.int16))
-    host.process(until=lambda: widget.count == 3)
-    assert panel.rows() == ["CT chest", "SYNTHETIC (synthetic)", "MR (not a CT: no value below -200 HU)"]
-    items = [widget.item(row) for row in range(3)]
-    isEnabled = [bool(item.flags() & QtCore.Qt.ItemIsEnabled) for item in items]
-    assert isEnabled == [True, False, False]
-    assert not ui.trainButton.enabled
-    items[0].setCheckState(QtCore.Qt.Checked)
-    assert panel.panel.sources.volumes() == [ct]
-    assert ui.trainButton.enabled
-    ui.trainAdvancedCollapsibleButton.collapsed = False
-    host.click(ui.anyVolumeCheckBox)
-    assert all(widget.item(row).flags() & QtCore.Qt.ItemIsEnabled for row in range(3))
-    widget.item(1).setCheckState(QtCore.Qt.Checked)
-    assert len(panel.panel.sources.volumes()) == 2
-    host.click(ui.anyVolumeCheckBox)  # ticked before: it stays to be seen, but nothing starts
-    assert not ui.trainButton.enabled
-    assert ui.trainButton.toolTip == "SYNTHETIC: synthetic"
-    widget.item(1).setCheckState(QtCore.Qt.Unchecked)
-    assert ui.trainButton.enabled
-    ct.SetName("CT thorax")
-    host.process(until=lambda: panel.rows()[0] == "CT thorax")
-    host.scene.RemoveNode(ct)
-    host.process(until=lambda: widget.count == 2)
-    assert not ui.trainButton.enabled
-
-
-def test_folders_are_added_and_removed(panel, tmp_path):
-    ui, host = panel.ui, panel.host
-    (tmp_path / "a").mkdir()
-    panel.choose(tmp_path / "run", tmp_path / "a", tmp_path / "gone", tmp_path / "a", "")
-    assert panel.rows() == [f"Folder: {tmp_path / 'a'}", f"Folder: {tmp_path / 'gone'}"]
-    assert ui.trainButton.toolTip == f"{tmp_path / 'gone'} does not exist."
-    assert not ui.removeScansButton.enabled
-    ui.scansListWidget.setCurrentRow(1)
-    host.click(ui.removeScansButton)
-    assert panel.rows() == [f"Folder: {tmp_path / 'a'}"]
-    assert ui.trainButton.enabled
-    ui.runFolderEdit.currentPath = ""
-    assert ui.trainButton.toolTip == "Choose a folder for the training."
-
-
-def test_without_a_dicom_database_it_is_said(panel):
-    panel.ui.dicomCollapsibleButton.collapsed = False
-    assert panel.ui.dicomInfoLabel.text.startswith("There is no open DICOM database")
-    assert not panel.ui.listDicomButton.enabled
-
-
-class Database:
-    """What is used of a ctkDICOMDatabase, under its names; the host has none."""
-
-    isOpen = True
-
-    def patients(self):
-        return [str(number) for number in range(200)]
-
-    studiesForPatient = seriesForStudy = lambda self, uid: [uid]
-    studyForSeries = patientForStudy = nameForPatient = lambda self, uid: uid
-
-    def fieldForStudy(self, field, uid):
-        return "20260102"
-
-    def fieldForSeries(self, field, uid):
-        return "CT" if int(uid) % 2 else "MR"
-
-    def descriptionForSeries(self, uid):
-        return "thorax"
-
-
-def test_series_of_a_dicom_database(panel, monkeypatch):
-    ui, host = panel.ui, panel.host
-    monkeypatch.setattr(slicer, "dicomDatabase", Database(), raising=False)
-    ui.dicomCollapsibleButton.collapsed = False
-    host.process(until=lambda: ui.listDicomButton.enabled)
-    assert ui.dicomInfoLabel.text == "100 CT series. Select some, and add them."
-    for row in (0, 2):
-        ui.dicomListWidget.item(row).setSelected(True)
-    host.click(ui.addDicomButton)
-    assert panel.rows() == ["DICOM: 1, 20260102, thorax", "DICOM: 5, 20260102, thorax"]
-    assert ui.trainButton.enabled
-    assert list(panel.panel._parameters.trainingSeries) == ["1", "5"]
-
-
-def test_choices_are_saved_with_the_scene(panel, tmp_path):
-    ui, host = panel.ui, panel.host
-    node = insert("CT chest")
-    host.process(until=lambda: ui.scansListWidget.count == 1)
-    panel.choose(tmp_path / "run", tmp_path, minutesSpinBox=33, trainSeedSpinBox=5)
-    from PySide6 import QtCore
-
-    ui.scansListWidget.item(0).setCheckState(QtCore.Qt.Checked)
-    ui.noteEdit.text = "phantoms; CC0"
-    slicer.util.arrayFromVolume(node)
-    host.saveScene(tmp_path / "scene.mrb")
-    host.closeScene()
-    assert panel.rows() == []
-    assert ui.minutesSpinBox.value == 120
-    host.loadScene(tmp_path / "scene.mrb")
-    panel.widget.enter()
-    assert panel.rows() == ["CT chest", f"Folder: {tmp_path}"]
-    from CTDiffusionLib.TrainLogic import requestOf
-
-    request = requestOf(panel.panel._parameters)
-    assert (request.run, request.preset, request.imageSize) == (tmp_path / "run", "tiny", 64)
-    assert (request.maxMinutes, request.seed, request.note) == (33, 5, "phantoms; CC0")
-    assert [one.GetName() for one in panel.panel.sources.volumes()] == ["CT chest"]
-
-
-def test_everything_has_a_tool_tip_and_can_be_reached(panel):
-    from PySide6 import QtCore, QtWidgets
-
-    inputs = (QtWidgets.QPushButton, QtWidgets.QSpinBox, QtWidgets.QComboBox, QtWidgets.QListWidget)
-    kinds = (*inputs, QtWidgets.QCheckBox, QtWidgets.QLineEdit)
-    found = [w for w in vars(panel.ui).values() if isinstance(w, kinds)]
-    found = [w for w in found if w.name and not w.name.startswith("qt_") and "Collapsible" not in w.name]
-    assert len(found) >= 17
-    for widget in found:
-        assert widget.toolTip, widget.name
-        assert widget.focusPolicy != QtCore.Qt.NoFocus, widget.name
