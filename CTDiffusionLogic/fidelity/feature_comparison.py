@@ -6,7 +6,9 @@ and as many synthetic volumes as B has; where there are fewer synthetic volumes,
 all images, which others publish, is told beside it without a floor. Kernel distances need none of this: they are
 without bias, so the figure takes all images and its floor lies around zero.
 
-Intervals come from resampling patients and synthetic volumes; those of floors from the splits.
+Intervals come from resampling patients and synthetic volumes; those of floors from the splits. Processor time of 200
+rounds and ten splits of three planes, one thread: 4 s for 512 images a side with 128 features, 10 s with 256, and 8 s
+for 256 images with 2048 features.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from CTDiffusionLogic.fidelity.kernel_distance import kernel_distance, kernel_di
 
 
 def written_out(one, two):
-    """Equation 4 of Bińkowski et al. (2018), sum by sum; the arithmetic of torch-fidelity's polynomial MMD."""
+    """Equation 4 of Bińkowski et al. (2018), sum by sum; the arithmetic of torch-fidelity's mmd2."""
 
     def kernel(x, y):
         return (x @ y / len(x) + 1) ** 3
