@@ -1,7 +1,8 @@
 """The model file: one safetensors file with both denoisers in half precision and a card in its header.
 
 Layout: the tensors ``anatomy.<parameter>``, ``detail.<parameter>`` and, if the model was trained with one,
-``body.<parameter>`` of the network that tells positions along the body; in the header's metadata ``format``,
+``body.<parameter>`` of the network that tells positions along the body, and, if there are any, ``fingerprints.<name>``
+of the training scans (:mod:`CTDiffusionLogic.fidelity.fingerprints`); in the header's metadata ``format``,
 ``format_version``, ``card`` (JSON text) and ``content_sha256``, a digest of card and tensors that also
 serves as the model's identity in the provenance of volumes. It finds damage and edits; it is no signature.
 
@@ -32,9 +33,10 @@ FORMAT = "ctdiffusion-model"
 #: Raised when older readers can no longer read what is written. 1: the first.
 FORMAT_VERSION = 1
 STAGES = ("anatomy", "detail")
-PARTS = (*STAGES, "body")
-#: What tensors may begin with: the stages, and the network that names body positions.
-PARTS = (*STAGES, "body")
+#: Fingerprints of the training scans: a part of the tensors, and the card's entry about them.
+FINGERPRINTS = "fingerprints"
+#: What tensors may begin with: the stages, the network that names body positions, and fingerprints.
+PARTS = (*STAGES, "body", FINGERPRINTS)
 
 #: Larger ones are not models of this project; refused before any memory is taken for them.
 MAX_HEADER_BYTES = 16 * 2**20

@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from CTDiffusionLogic.bundle import ModelHeader, load_model, read_header
 from CTDiffusionLogic.cli.arguments import add_cancel_argument, add_device_arguments, number, whole_number
 from CTDiffusionLogic.cli.cancel import CancelSwitch
 from CTDiffusionLogic.cli.completion import add_completion_arguments, check_completion_arguments, read_completion
 from CTDiffusionLogic.cli.console import Console
+from CTDiffusionLogic.cli.copy_check import CopyCheck, add_copy_arguments, require_fingerprints
 from CTDiffusionLogic.cli.events import Finished, Progress, Slices, Started, Warned
 from CTDiffusionLogic.cli.outputs import Output, check_outputs, check_space, plan_outputs
 from CTDiffusionLogic.errors import ModelFileError, OutputError
@@ -85,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="G",
         help="how strongly anatomy follows body position and size; 1 is as learnt (default: the model's)",
     )
+    add_copy_arguments(parser)
     add("--overwrite", action="store_true", help="replace files that exist; never folders with something in them")
     add("--preview-dir", type=Path, metavar="DIR", help="write slices there as they become final, for programs")
     add_completion_arguments(parser)
@@ -102,11 +104,13 @@ def run(args: argparse.Namespace, console: Console) -> None:
     began = time.monotonic()
     check_completion_arguments(args)
     header = read_header(find_model(args.model))
+    require_fingerprints(args, header)
     outputs = plan_outputs(args.out, args.count)
     with CancelSwitch(args.cancel_file) as is_cancelled:
-        _generate_all(args, console, header, outputs, is_cancelled)
+        copy_findings = _generate_all(args, console, header, outputs, is_cancelled)
     details = {"seconds": round(time.monotonic() - began, 2), "seeds": [args.seed + n for n in range(args.count)]}
-    console.emit(Finished(tuple(str(output.path) for output in outputs), {**details, "model_sha256": header.sha256}))
+    details |= {"model_sha256": header.sha256, **copy_findings}
+    console.emit(Finished(tuple(str(output.path) for output in outputs), details))
 
 
 def _generate_all(
@@ -115,7 +119,8 @@ def _generate_all(
     header: ModelHeader,
     outputs: list[Output],
     is_cancelled: CancelSwitch,
-) -> None:
+) -> dict[str, list[dict[str, Any]]]:
+    """Make and write the volumes; what the check for copies found, if there was one, by its name in the last event."""
     from CTDiffusionLogic import __version__
     from CTDiffusionLogic.volume_io import read_volume, write_volume
 
@@ -143,7 +148,9 @@ def _generate_all(
         "outputs": [output.path for output in outputs],
     }
     console.emit(Started(args.command, __version__, details))
-    model = GenerationModel.from_file(load_model(header.path), device)
+    file = load_model(header.path)
+    model = GenerationModel.from_file(file, device)
+    check_copies = CopyCheck(args, file, console)
     make: Callable[..., CTVolume] = partial(complete, completion=completion) if completion else generation.generate
     request = GenerationRequest(
         slices=args.slices,
@@ -168,8 +175,10 @@ def _generate_all(
             is_cancelled=is_cancelled,
         )
         is_cancelled.check()
+        volume = check_copies(volume, volume_number, len(outputs))
         check_outputs([output], shape=volume.shape, overwrite=args.overwrite)  # hours may have passed
         write_volume(volume, output.target, reference=series, same_space=series is not None)
+    return {"copy_check": check_copies.findings} if check_copies.findings else {}
 
 
 class _Watcher:

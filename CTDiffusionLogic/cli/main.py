@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NoReturn
 
 import CTDiffusionLogic
-from CTDiffusionLogic.cli import doctor, export, export_dicom, generate, info, reader_results, train
+from CTDiffusionLogic.cli import doctor, export, export_dicom, fingerprint, generate, info, reader_results, train
 from CTDiffusionLogic.cli.arguments import add_common_arguments
 from CTDiffusionLogic.cli.console import open_console
 from CTDiffusionLogic.cli.failures import failure_of
@@ -27,6 +27,7 @@ COMMANDS = {
     "export": export,
     "export-dicom": export_dicom,
     "info": info,
+    "fingerprint": fingerprint,
     "doctor": doctor,
 }
 

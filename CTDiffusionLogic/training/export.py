@@ -9,11 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from CTDiffusionLogic import __version__
-from CTDiffusionLogic.bundle import save_model
-from CTDiffusionLogic.corpus.plan import CorpusPlan
+from CTDiffusionLogic.bundle import FINGERPRINTS, save_model
+from CTDiffusionLogic.corpus.plan import CorpusPlan, ScanPlan
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.denoiser.intensity import KNOTS
+from CTDiffusionLogic.fidelity.fingerprints import Fingerprints, corpus_fingerprints, to_card, to_tensors
 from CTDiffusionLogic.sampling import ANATOMY_STEPS, DEFAULT_SAMPLER, DETAIL_STEPS
 from CTDiffusionLogic.training.options import TrainOptions
 
@@ -27,6 +31,10 @@ SAMPLING = {
 }
 
 
+#: Fingerprints by the folder of the cache they were taken of; one entry at most.
+_TAKEN: dict[str, Fingerprints | None] = {}
+
+
 def export_model(
     options: TrainOptions,
     corpus: PreparedCorpus,
@@ -36,7 +44,10 @@ def export_model(
     hours: float,
     metrics: dict[str, float],
 ) -> Path:
-    """Write ``run/model.safetensors``: averaged weights of both stages, the body position network, the card."""
+    """Write ``run/model.safetensors``: averaged weights of both stages, the body position network, the card.
+
+    With them go fingerprints of the training scans, by which ``ctdiffusion generate`` warns of copies.
+    """
     tensors = {
         f"{name}.{key}": value for name, stage in stages.items() for key, value in stage.averaged_weights().items()
     }
@@ -53,9 +64,26 @@ def export_model(
         "metrics": {k: round(v, 6) for k, v in metrics.items()},
         "limits": limits(corpus.plan),
     }
+    fingerprints = _fingerprints(corpus)
+    if fingerprints is not None:
+        tensors |= to_tensors(fingerprints)
+        card[FINGERPRINTS] = to_card(fingerprints)
     path = options.run / "model.safetensors"
     save_model(path, tensors, card)
     return path
+
+
+def _fingerprints(corpus: PreparedCorpus) -> Fingerprints | None:
+    """Of the cached slices; taken once per process, since every checkpoint asks (some seconds for a dozen scans)."""
+    key = str(corpus.cache.resolve())
+    if key not in _TAKEN:
+
+        def read(scan: ScanPlan) -> NDArray[np.int16]:
+            return np.load(corpus.cache / f"{scan.id}.npy", mmap_mode="r")
+
+        _TAKEN.clear()
+        _TAKEN[key] = corpus_fingerprints(corpus.plan.scans, read)
+    return _TAKEN[key]
 
 
 def command_line() -> str:
