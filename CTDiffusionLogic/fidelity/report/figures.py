@@ -138,7 +138,7 @@ def plot_overview(sections: Sequence[Section]) -> Plot | None:
     for word, (mark, colour) in MARKS.items():
         if any(other == word for _, _, other in rows):
             axes.plot([], [], marker=mark, color=colour, linestyle="", label=word)
-    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.3, 1.0), ncols=4)
+    canvas.legend(frameon=False, loc="outside upper right", ncols=4, columnspacing=1.2, handletextpad=0.4)
     spoken = "; ".join(f"{f.title} {ratio:.2g} times, {word}" for f, ratio, word in rows)
     title = "Distances as multiples of their floors"
     return Plot("overview", title, f"{title}: {spoken}.", _png(canvas))
