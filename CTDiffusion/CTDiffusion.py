@@ -181,14 +181,46 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
 
 
 class CTDiffusionTest(ScriptedLoadableModuleTest):
-    """Runs in Slicer: ``Reload and Test``, or ctest. The thorough tests are in Testing/mrml."""
+    """Runs in Slicer: ``Reload and Test``, or ctest; without a network. The thorough tests are in Testing."""
+
+    def setUp(self) -> None:
+        """Begin with an empty scene: ctest runs the tests one by one."""
+        slicer.mrmlScene.Clear()
 
     def runTest(self) -> None:
         """Run all tests, each in an empty scene."""
-        slicer.mrmlScene.Clear()
-        self.test_insertAndCompare()
+        for test in (
+            self.test_insertAndCompare,
+            self.test_trainingScans,
+            self.test_export,
+            self.test_sampleData,
+            self.test_panels,
+            self.test_installation,
+        ):
+            self.setUp()
+            test()
+        self.delayDisplay("Test passed")
 
     def test_insertAndCompare(self) -> None:
         """A synthetic volume stands beside its reference and is shown with it."""
         SelfTest.insertAndCompare(self, CTDiffusionLogic())
-        self.delayDisplay("Test passed")
+
+    def test_trainingScans(self) -> None:
+        """Volumes become files for a training; curves become plots; a training without scans is refused."""
+        SelfTest.trainingScans(self)
+
+    def test_export(self) -> None:
+        """Synthetic volumes become DICOM that says so; real ones are refused, by the plug-in too."""
+        SelfTest.exportDicom(self)
+
+    def test_sampleData(self) -> None:
+        """The phantom is offered, and drawn without a download."""
+        SelfTest.sampleData(self)
+
+    def test_panels(self) -> None:
+        """Where there are widgets: all sections are there, and nothing can be pressed that cannot work."""
+        SelfTest.panels(self)
+
+    def test_installation(self) -> None:
+        """The doctor answers from a process of its own, and torch stays out of Slicer."""
+        SelfTest.installation(self)

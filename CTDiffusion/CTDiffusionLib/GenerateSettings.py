@@ -44,7 +44,9 @@ class GenerateSettings:
 
     def __init__(self, store: Store | None = None) -> None:
         app = getattr(slicer, "app", None)
-        self._store: Store = store or (app.userSettings() if app is not None else MemoryStore())
+        if store is None:  # an empty one is one, too
+            store = app.userSettings() if app is not None else MemoryStore()
+        self._store: Store = store
 
     def models(self) -> list[Path]:
         """Return model files that were used or trained before and are still there, the newest first."""

@@ -1,14 +1,31 @@
-"""What ``Reload and Test`` and ctest try in Slicer itself; the thorough tests are in Testing."""
+"""What ``Reload and Test`` and ctest try in Slicer itself; the thorough tests are in Testing.
+
+Nothing is downloaded, and nothing is computed that takes torch: it may not be installed.
+"""
 
 from __future__ import annotations
 
+import sys
+import tempfile
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import slicer
 import slicer.util
 
-from . import Layouts, Provenance, SceneVolumes
+from . import ExportDicom, InstallCheck, InstallPlan, Layouts, Provenance, SampleVolumes, SceneVolumes, TrainData
+from .GenerateDevices import DeviceFinder
+from .GenerateSettings import GenerateSettings, MemoryStore
+from .TrainLogic import TrainLogic
+from .TrainMetrics import LOSS, TrainMetrics
+from .TrainPlots import TrainPlots
+from .Worker import Worker
+
+#: The doctor imports all packages in a new process: seconds, or a minute on a slow disk.
+_PATIENCE_S = 180.0
+_IJK_TO_RAS = np.diag([-2.0, -2.0, 3.0, 1.0])
 
 
 def insertAndCompare(test: Any, logic: Any) -> None:
@@ -17,7 +34,7 @@ def insertAndCompare(test: Any, logic: Any) -> None:
     :param test: a unittest.TestCase.
     :param logic: CTDiffusion.CTDiffusionLogic.
     """
-    hu, ijkToRAS = np.zeros((8, 16, 16), np.int16), np.diag([-2.0, -2.0, 3.0, 1.0])
+    hu, ijkToRAS = np.zeros((8, 16, 16), np.int16), _IJK_TO_RAS
     real = SceneVolumes.insertVolume(hu, ijkToRAS, "real")
     synthetic = logic.insertSyntheticVolume(hu, ijkToRAS, metadata={"seed": 7}, reference=real)
     logic.updateSlices(synthetic, 2, np.full((3, 16, 16), 40, np.int16))
@@ -38,3 +55,132 @@ def insertAndCompare(test: Any, logic: Any) -> None:
     if hasattr(slicer.modules, "volumerendering"):  # not where the self test runs without Slicer
         logic.showRendering(synthetic, real)
     test.assertTrue(logic.restoreLayout())
+
+
+def trainingScans(test: Any) -> None:
+    """Volumes become files for a training; its curves become plots; a training without scans is refused.
+
+    :param test: a unittest.TestCase.
+    """
+    from CTDiffusionLogic.errors import InputError
+    from CTDiffusionLogic.volume_io import read_volume
+
+    hu = np.full((10, 16, 16), -900, np.int16)
+    real = SceneVolumes.insertVolume(hu, _IJK_TO_RAS, "real")
+    synthetic = SceneVolumes.insertSyntheticVolume(hu, _IJK_TO_RAS)
+    test.assertEqual(TrainData.whyNotCT(real), "")
+    test.assertTrue(TrainData.whyNotCT(synthetic))
+    training = TrainLogic(Worker(), GenerateSettings(MemoryStore()))  # the user's own settings stay as they are
+    with tempfile.TemporaryDirectory() as folder:
+        TrainData.writeVolumes([TrainData.exportOf(real)], Path(folder))
+        written = read_volume(TrainData.volumeFile(Path(folder), 1))
+        test.assertTrue(np.array_equal(written.hu, hu))
+        test.assertTrue(np.allclose(written.geometry.ijk_to_ras, _IJK_TO_RAS, atol=1e-3))
+        with test.assertRaises(InputError):
+            training.train(Path(folder) / "run")
+        with test.assertRaises(InputError):
+            training.train(Path(folder) / "run", volumes=[synthetic])
+        metrics = TrainMetrics()
+        for step in (20, 40):
+            metrics.take({"step": step, "epoch": step / 10, "anatomy": 1.0 / step})
+        plots = TrainPlots(Path(folder) / "run")
+        plots.update(metrics)
+        test.assertEqual(plots.chart(LOSS).GetNumberOfPlotSeriesNodes(), 1)
+
+
+def exportDicom(test: Any) -> None:
+    """Synthetic volumes become DICOM that says so; real ones are refused, by the plug-in of the DICOM module too.
+
+    :param test: a unittest.TestCase.
+    """
+    import pydicom
+
+    from CTDiffusionLogic.errors import InputError
+
+    hu = np.arange(4 * 16 * 16, dtype=np.int16).reshape(4, 16, 16)
+    real = SceneVolumes.insertVolume(hu, _IJK_TO_RAS, "real")
+    synthetic = SceneVolumes.insertSyntheticVolume(hu, _IJK_TO_RAS, metadata={"model": "self test", "seed": 7})
+    with tempfile.TemporaryDirectory() as folder:
+        series = ExportDicom.writeDicom(synthetic, folder)
+        images = [pydicom.dcmread(path) for path in sorted(series.iterdir())]
+        test.assertEqual(len(images), 4)
+        for image in images:
+            test.assertEqual(image.SyntheticData, "YES")
+            test.assertEqual(list(image.ImageType), ["DERIVED", "SECONDARY", "AXIAL"])
+            test.assertTrue(str(image.PatientName).startswith("SYNTHETIC"))
+        with test.assertRaises(InputError):
+            ExportDicom.writeDicom(real, folder)
+    plugins = getattr(slicer.modules, "dicomPlugins", {})
+    if "DICOMSyntheticCTPlugin" in plugins:  # not where the self test runs without Slicer
+        plugin = plugins["DICOMSyntheticCTPlugin"]()
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        (offered,) = plugin.examineForExport(hierarchy.GetItemByDataNode(synthetic))
+        test.assertGreater(offered.confidence, 0.5)  # the scalar volume plug-in's
+        test.assertEqual(plugin.examineForExport(hierarchy.GetItemByDataNode(real)), [])
+
+
+def sampleData(test: Any) -> None:
+    """The phantom is offered, and drawn without a download.
+
+    :param test: a unittest.TestCase.
+    """
+    if SampleVolumes.register():
+        import SampleData
+
+        sources = SampleData.SampleDataLogic.sampleDataSourcesByCategory("CT Diffusion")
+        test.assertIn(SampleVolumes.NAME, [source.sampleName for source in sources])
+    if not hasattr(slicer.app, "processEvents"):  # the self test runs without Slicer
+        return
+    size = SampleVolumes.SIZE
+    SampleVolumes.SIZE = {"slices": 4, "spacing_mm": (9.0, 9.0, 20.0), "size": 48}
+    try:
+        node = SampleVolumes.drawPhantom()
+    finally:
+        SampleVolumes.SIZE = size
+    test.assertEqual(slicer.util.arrayFromVolume(node).shape, (4, 48, 48))
+    test.assertEqual(Provenance.provenance(node)["Phantom"], "yes")
+
+
+def panels(test: Any) -> None:
+    """Where there are widgets: all sections are there, and nothing can be pressed that cannot work.
+
+    :param test: a unittest.TestCase.
+    """
+    try:
+        import qt  # noqa: F401
+    except ImportError:  # the self test runs without Slicer
+        return
+    sections = slicer.modules.ctdiffusion.widgetRepresentation().self().sections
+    sections.open()
+    for section in (sections.generate, sections.compare, sections.train, sections.export, sections.install):
+        test.assertTrue(vars(section._ui))
+    test.assertFalse(sections.train._ui.trainButton.enabled)  # there are no scans
+    test.assertTrue(sections.train._ui.trainButton.toolTip)
+    test.assertFalse(sections.export._ui.exportButton.enabled)  # and no volumes
+    test.assertTrue(sections.install._ui.installStatusLabel.text)
+
+
+def installation(test: Any) -> None:
+    """The doctor answers from a process of its own, and torch stays out of Slicer; an installation can be planned.
+
+    :param test: a unittest.TestCase.
+    """
+    wasThere = "torch" in sys.modules
+    worker = Worker()
+    finder = DeviceFinder(worker)
+    finder.ask()
+    until = time.monotonic() + _PATIENCE_S
+    processEvents = getattr(slicer.app, "processEvents", lambda: None)
+    while finder.isAsking and time.monotonic() < until:
+        worker.poll()
+        processEvents()
+        time.sleep(0.05)
+    worker.endAll()
+    test.assertIn("torch", [check["name"] for check in finder.checks], finder.log)
+    state = InstallCheck.stateOf(finder)
+    test.assertIn(state.kind, ("ready", "incomplete", "failed"), finder.log)
+    test.assertTrue(state.text)
+    test.assertEqual("torch" in sys.modules, wasThere)
+    plan = InstallPlan.makePlan(("torch", "diffusers"), source="pip")
+    test.assertEqual(plan.packages, ("torch", "diffusers"))
+    test.assertGreater(plan.downloadMB, 100)

@@ -58,6 +58,8 @@ def module(app, monkeypatch):
 def test_the_self_test_passes_in_a_real_scene(module):
     test = module.CTDiffusionTest()
     test.runTest()
+    test.setUp()
+    test.test_insertAndCompare()
     # The pair, its difference and its checkerboard.
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 4
 
