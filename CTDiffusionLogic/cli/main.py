@@ -13,7 +13,18 @@ from itertools import pairwise
 from typing import NoReturn
 
 import CTDiffusionLogic
-from CTDiffusionLogic.cli import doctor, export, export_dicom, fingerprint, generate, info, reader_results, train
+from CTDiffusionLogic.cli import (
+    doctor,
+    evaluate,
+    export,
+    export_dicom,
+    fingerprint,
+    generate,
+    info,
+    reader_results,
+    train,
+    train_features,
+)
 from CTDiffusionLogic.cli.arguments import add_common_arguments
 from CTDiffusionLogic.cli.console import open_console
 from CTDiffusionLogic.cli.failures import failure_of
@@ -22,7 +33,9 @@ from CTDiffusionLogic.errors import Cancelled, UsageError
 #: Subcommands in the order of the help. Each module has SUMMARY, add_arguments(parser) and run(args, console).
 COMMANDS = {
     "train": train,
+    "train-features": train_features,
     "generate": generate,
+    "evaluate": evaluate,
     "reader-results": reader_results,
     "export": export,
     "export-dicom": export_dicom,
