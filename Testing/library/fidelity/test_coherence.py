@@ -12,7 +12,9 @@ from CTDiffusionLogic.fidelity.body_grid import body_grid, common_pixel_mm, step
 from CTDiffusionLogic.fidelity.coherence import compare_coherence, measure_coherence
 from CTDiffusionLogic.fidelity.periodicity import border_excess, difference_profile, find_periods, strongest
 from CTDiffusionLogic.fidelity.slice_pairs import measure_pairs
+from CTDiffusionLogic.fidelity.volumes import to_lab_volume
 from CTDiffusionLogic.fidelity.z_spectrum import fast_share, measure_z_spectrum
+from CTDiffusionLogic.volume_io import read_volume
 
 RNG = np.random.default_rng(0)
 WHITE = 50 + 20 * RNG.standard_normal((64, 40, 40))
@@ -233,6 +235,14 @@ def test_what_coherence_need_not_see(one_more):
 # Comparing
 
 
+def test_slabs_are_spoken_of_and_bodies_without_are_not(real, one_more):
+    slabs = np.arange(48) // 6 % 2
+    hu = np.where(one_more.hu > -900, one_more.hu + 40 * slabs[:, None, None], one_more.hu)
+    verdict = compare_coherence(real, [measure_coherence(changed(one_more, hu))], rounds=0).verdict
+    assert "rise and fall every 6 slices" in verdict
+    assert "No period" in compare_coherence(real, [measure_coherence(one_more)], rounds=0).verdict
+
+
 def test_real_against_itself_is_zero_and_the_floor_is_not(real):
     section = compare_coherence(real, real)
     for figure in section.figures:
@@ -289,3 +299,15 @@ def test_nothing_to_compare():
     section = compare_coherence([], [])
     assert section.figures == []
     assert "empty" in section.warnings[0]
+
+
+@pytest.mark.real_data
+def test_a_real_scan_has_no_slabs_and_little_power_at_high_frequencies(ct_data):
+    measures = measure_coherence(to_lab_volume(read_volume(ct_data / "nifti" / "abd_pancreascb001.nii.gz"), id="scan"))
+    assert measures.warnings == ()
+    assert np.max(measures.differences.modulation) < 4
+    assert abs(measures.borders) < 5
+    power = measures.spectrum.power
+    assert power[0] > 30 * power[-1]
+    differences = [pair.mean_difference for pair in measures.pairs.values()]
+    assert differences == sorted(differences)

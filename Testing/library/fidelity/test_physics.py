@@ -14,6 +14,8 @@ from CTDiffusionLogic.fidelity.noise_spectrum import measure_noise, noise_power
 from CTDiffusionLogic.fidelity.outline import circumference, measure_outline
 from CTDiffusionLogic.fidelity.physics import compare_physics, measure_physics
 from CTDiffusionLogic.fidelity.tissue import HU_CENTRES, TISSUES
+from CTDiffusionLogic.fidelity.volumes import to_lab_volume
+from CTDiffusionLogic.volume_io import read_volume
 
 RNG = np.random.default_rng(0)
 
@@ -279,3 +281,17 @@ def test_nothing_to_compare():
     section = compare_physics([], [])
     assert section.figures == []
     assert "empty" in section.warnings[0]
+
+
+@pytest.mark.real_data
+def test_a_real_scan_has_the_physics_of_ct(ct_data):
+    scan = read_volume(ct_data / "nifti" / "abd_pancreascb001.nii.gz")
+    measures = measure_physics(to_lab_volume(scan, id="scan"))
+    assert measures.warnings == ()
+    for tissue in TISSUES:
+        low, high = tissue.expected
+        assert low <= measures.tissues.values[tissue.key] <= high, tissue.key
+    assert 5 < measures.noise.soft_hu < 25
+    assert measures.noise.regions > 100
+    assert measures.outline.movement_mm < 3
+    assert 500 < measures.outline.area_cm2.mean() < 1200
