@@ -16,6 +16,7 @@ from CTDiffusionLogic.fidelity.results import Section
 from CTDiffusionLogic.fidelity.volumes import LabVolume
 
 if TYPE_CHECKING:
+    from CTDiffusionLogic.fidelity.distances import FeatureMeasures
     from CTDiffusionLogic.fidelity.evaluate import EvaluateOptions
     from CTDiffusionLogic.fidelity.extractors.base import Extractor
     from CTDiffusionLogic.fidelity.inputs import Scan
@@ -90,7 +91,7 @@ def build_rooms(options: EvaluateOptions, scans: Sequence[Scan]) -> tuple[Sequen
         )
     pixel_mm = common_pixel_mm(scan.spacing_mm for scan in scans)
     images, image_protocol = _image_rooms(options, scans, extractors)
-    rooms = [*images, *_structure_rooms(pixel_mm), _copies_room()]
+    rooms = [images[0], *_structure_rooms(pixel_mm), *images[1:], _copies_room()]
     protocol = {
         "images": image_protocol,
         "extractors": {extractor.name: extractor.sha256 for extractor in extractors},
@@ -102,11 +103,13 @@ def build_rooms(options: EvaluateOptions, scans: Sequence[Scan]) -> tuple[Sequen
 def _image_rooms(
     options: EvaluateOptions, scans: Sequence[Scan], extractors: Sequence[Extractor]
 ) -> tuple[list[Room], dict[str, Any]]:
-    """What needs images of equal size from all volumes: distances of features."""
+    """What rests on features of images: their distances, and diversity, which looks at the same features."""
     from CTDiffusionLogic.fidelity.distances import compare_features, measure_features
     from CTDiffusionLogic.fidelity.planes import Protocol as ImageProtocol
     from CTDiffusionLogic.fidelity.planes import choose_protocol
 
+    features: dict[str, FeatureMeasures] = {}
+    diversity = _diversity_room(features, {extractor.name: extractor.sha256 for extractor in extractors})
     compared = [scan for scan in scans if {"real", "synthetic"} & set(scan.groups)]
     title = "Distance of images from real ones"
     try:
@@ -117,15 +120,34 @@ def _image_rooms(
             wanted=ImageProtocol(images_per_volume=options.images_per_volume),
         )
     except InputError as error:
-        return [_silent_room("frechet", title, error)], {}
-    room = FunctionRoom(
+        return [_silent_room("frechet", title, error), diversity], {}
+
+    def measure(volume: LabVolume) -> FeatureMeasures:
+        features[volume.id] = measure_features(volume, protocol, extractors)
+        return features[volume.id]
+
+    distances = FunctionRoom(
         "frechet",
         title,
         ("real", "synthetic"),
-        lambda volume: measure_features(volume, protocol, extractors),
+        measure,
         lambda m, seed: compare_features(m["real"], m["synthetic"], extractors, seed=seed),
     )
-    return [room], {key: value for key, value in protocol.to_dict().items() if key != "notes"}
+    return [distances, diversity], {key: value for key, value in protocol.to_dict().items() if key != "notes"}
+
+
+def _diversity_room(features: Mapping[str, FeatureMeasures], extractors: Mapping[str, str]) -> Room:
+    """``features`` by volume are looked up when all volumes have been measured."""
+    from CTDiffusionLogic.fidelity.diversity import TITLE, compare_diversity, measure_diversity
+
+    def compare(measures: Measures, seed: int) -> Section:
+        real, synthetic = (
+            [replace(m, features=features[m.id].features) if m.id in features else m for m in measures[group]]
+            for group in ("real", "synthetic")
+        )
+        return compare_diversity(real, synthetic, extractors=extractors, seed=seed)
+
+    return FunctionRoom("diversity", TITLE, ("real", "synthetic"), measure_diversity, compare)
 
 
 def _structure_rooms(pixel_mm: float) -> list[Room]:
