@@ -345,6 +345,7 @@ def _metadata(model: GenerationModel, request: GenerationRequest, settings: Sett
         "steps": str(settings.steps),
         "detail_steps": str(settings.detail_steps),
         "guidance": f"{settings.guidance:g}",
+        "slab_slices": str(model.anatomy.config.slices),
         "version": __version__,
     }
     if math.isfinite(settings.body_mm):

@@ -39,6 +39,7 @@ def check_completion_arguments(args: argparse.Namespace) -> None:
     how = next((name for name in ("extend", "fill", "thin") if getattr(args, name)), None)
     wrong = {
         "--like": how and args.like,
+        "--independent-slices": how and args.independent_slices,
         "--towards": how != "extend" and args.towards,
         "--missing": how != "fill" and args.missing,
         "--slices": how in ("fill", "thin") and args.slices,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from CTDiffusionLogic.bundle import ModelFile
-    from CTDiffusionLogic.generation import GenerationModel, GenerationRequest
+    from CTDiffusionLogic.generation import GenerationModel, GenerationRequest, OnSlices
     from CTDiffusionLogic.generation_request import Settings
     from CTDiffusionLogic.stage_run import OnProgress
 
@@ -36,6 +36,7 @@ def independent_slices(
     *,
     device: torch.device | str = "cpu",
     on_progress: OnProgress | None = None,
+    on_slices: OnSlices | None = None,
     is_cancelled: Callable[[], bool] | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> CTVolume:
@@ -49,6 +50,7 @@ def independent_slices(
         request: As for :func:`~CTDiffusionLogic.generation.generate`, without given slices.
         device: Where to compute.
         on_progress: Told after each denoiser pass: units done, units in all, seconds left, stage.
+        on_slices: Told of slices that are final, as by ``generate``.
         is_cancelled: Asked between denoiser passes.
         on_warning: Told, in a sentence, of what the user should know.
 
@@ -96,7 +98,7 @@ def independent_slices(
             for _, hu in parts._make_detail(runs["detail"], plan, alone, anatomy):
                 yield number, hu
 
-    hu = parts._collect(make(), grid, settings, None)
+    hu = parts._collect(make(), grid, settings, on_slices)
     geometry = grid.geometry if grid else parts._default_geometry(settings)
     return CTVolume(hu, geometry, {**parts._metadata(ready, request, settings), KEY: "yes"})
 

@@ -88,6 +88,7 @@ def test_thin_slices(model, scan, tmp_path, capfd):
         ("--extend scan.nii.gz", "--extend needs --slices"),
         ("--extend scan.nii.gz --slices 3 --spacing-mm 2", "--spacing-mm does not go with --extend"),
         ("--extend scan.nii.gz --slices 3 --like scan.nii.gz", "--like does not go with --extend"),
+        ("--extend scan.nii.gz --slices 3 --independent-slices", "--independent-slices does not go with --extend"),
         ("--fill scan.nii.gz", "--fill needs --missing"),
         ("--fill scan.nii.gz --missing 9-10", "among the scan's, 1 to 9"),
         ("--fill scan.nii.gz --missing 9-7", "runs backwards"),

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from CTDiffusionLogic.bundle import load_model
+from CTDiffusionLogic.cli.main import main
 from CTDiffusionLogic.errors import Cancelled, UsageError
 from CTDiffusionLogic.fidelity.independent import independent_slices, settings_of_slice
 from CTDiffusionLogic.generation import GenerationModel, GenerationRequest, generate
 from CTDiffusionLogic.generation_request import resolve
+from CTDiffusionLogic.volume_io import read_volume
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from random_model import write_random_model
@@ -76,3 +78,19 @@ def test_progress_counts_all_slices_and_cancelling_works(model):
     assert len({event[1] for event in told}) == 1
     with pytest.raises(Cancelled):
         independent_slices(model, REQUEST, is_cancelled=lambda: True)
+
+
+def test_slices_are_handed_out_as_they_are_final(model, volume):
+    told = []
+    independent_slices(model, REQUEST, on_slices=lambda first, hu: told.append((first, hu)))
+    assert [first for first, _ in told] == list(range(5))
+    assert np.array_equal(np.concatenate([hu for _, hu in told]), volume.hu)
+
+
+def test_the_command_makes_the_same(volume, tmp_path):
+    path = write_random_model(tmp_path / "noise.safetensors", steps=2)
+    words = f"generate --model {path} --out {tmp_path / 'a.nrrd'} --slices 5 --spacing-mm 3 --seed 7 --threads 1"
+    assert main([*words.split(), "--independent-slices"]) == 0
+    made = read_volume(tmp_path / "a.nrrd")
+    assert made.metadata["independent_slices"] == "yes"
+    assert np.abs(made.hu.astype(int) - volume.hu).max() <= 1
