@@ -287,7 +287,7 @@ def slab_conditions(
         label=torch.tensor([settings.label]),
         body_box=None if coarse is not None else torch.tensor([settings.body_box], dtype=torch.float32),
         coarse=None if coarse is None else coarse[None],
-        coarse_noise=None if coarse is None else torch.zeros(1),
+        coarse_noise=None if coarse is None else torch.tensor([settings.coarse_noise]),
     )
 
 

@@ -67,6 +67,8 @@ class Settings:
         anatomy_size, image_size: Pixels per side of the two stages.
         label: Class index, 0 for none.
         body_box: Edges of the body (front, back, right, left) as parts of the image's side; NaN for unknown.
+        coarse_noise: Standard deviation of the grain that made anatomy is taken to have, in intensities: the detail
+            stage looks through so much of it.
         warnings: Sentences for the user on what lies outside of the model's range.
     """
 
@@ -87,6 +89,7 @@ class Settings:
     max_gap_mm: float
     body_box: tuple[float, float, float, float]
     known: Mapping[int, NDArray[np.int16]] = field(repr=False)
+    coarse_noise: float = 0.0
     warnings: tuple[str, ...] = ()
 
 
@@ -163,6 +166,7 @@ def resolve(
         max_gap_mm=float(plan["max_gap_mm"]),
         body_box=body_box,
         known=known,
+        coarse_noise=float(sampling.get("coarse_noise", 0.0)),
         warnings=tuple(_warnings(plan, body_mm, slices, spacing_mm)),
     )
 

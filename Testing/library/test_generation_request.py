@@ -122,6 +122,16 @@ def test_steps_come_from_the_request_the_card_or_the_sampler(model):
     assert steps(bare) == ("multistep", 28, 10)
 
 
+def test_the_card_says_through_how_much_grain_the_detail_stage_looks(model):
+    told = []
+    watched = replaced(model, detail=Wrapped(model.detail, lambda x, t, c: told.append(float(c.coarse_noise.max()))))
+    for wanted in (None, 0.0, 0.06):
+        told.clear()
+        sampling = {**CARD["sampling"], **({} if wanted is None else {"coarse_noise": wanted})}
+        generate(replaced(watched, card={**CARD, "sampling": sampling}), GenerationRequest(slices=8))
+        assert set(told) == {pytest.approx(wanted or 0.0)}
+
+
 def test_guidance_widens_what_the_conditions_make(model):
     told = []
     watched = replaced(model, anatomy=Wrapped(model.anatomy, lambda x, t, c: told.append((float(t[0]), c))))
