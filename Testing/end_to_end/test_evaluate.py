@@ -20,7 +20,7 @@ from CTDiffusionLogic.volume import to_hu_int16
 from CTDiffusionLogic.volume_io import write_volume
 
 ROOMS = ["frechet", "coherence", "physics", "diversity", "copies"]
-CARD = {"architecture": {"widths": [4, 6, 8, 12]}}
+CARD = {"architecture": {"widths": [4, 6, 8, 12], "components": 8}}
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def extractor(tmp_path_factory) -> Path:
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("features") / "random.safetensors"
-    save_feature_file(path, FeatureNet(CARD["architecture"]["widths"]).state_dict(), CARD)
+    save_feature_file(path, FeatureNet(**CARD["architecture"]).state_dict(), CARD)
     return path
 
 

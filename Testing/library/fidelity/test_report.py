@@ -75,7 +75,11 @@ def frechet():
         y_log=True,
     )
     details = {
-        "closest_pairs": [{"synthetic": "s1", "training": "r2", "distance": 0.125}],
+        "closest_pairs": [
+            {"synthetic": "s1", "training": "r2", "distance": 0.125},
+            {"synthetic": "s1", "training": "r1", "ratio": 0.4, "copy": True, "picture": "data:image/png;base64,AAAA"},
+        ],
+        "standing_text": "nothing like it",
         "independent_slices": {figure.key: 77.7},
         "array": np.arange(3),
         "nothing": float("inf"),
@@ -129,6 +133,11 @@ def test_json_is_what_the_schema_says(report):
     assert data["counts"]["training"] == {"volumes": 1, "patients": 1}
     assert data["sections"][0]["details"]["array"] == [0, 1, 2]
     assert data["sections"][0]["details"]["nothing"] is None  # JSON has no infinity
+    pairs = data["sections"][0]["details"]["closest_pairs"]
+    assert [sorted(pair) for pair in pairs] == [  # patients' pictures are in the page only
+        ["distance", "synthetic", "training"],
+        ["copy", "ratio", "synthetic", "training"],
+    ]
     assert data["sections"][0]["curves"][0]["lines"]["synthetic"] == [3.5, None, 1.0]
 
 
@@ -194,7 +203,7 @@ def test_the_page_can_be_read_without_seeing_it(page):
     elements = _Page(page).elements
     assert next(a for t, a in elements if t == "html")["lang"] == "en"
     pictures = [a for t, a in elements if t == "img"]
-    assert len(pictures) == 2 + 3 + 3  # overview, curve; closest pair; gallery
+    assert len(pictures) == 2 + 3 + 1 + 3  # overview, curve; closest pairs, one with its own picture; gallery
     assert all(len(picture["alt"]) > 20 for picture in pictures)
     assert all(a.get("scope") for t, a in elements if t == "th")
     identifiers = [a["id"] for _, a in elements if "id" in a]
@@ -208,6 +217,8 @@ def test_the_page_says_what_matters_in_words(page):
     assert words.count("must never be used for diagnosis") == 2
     assert "1 synthetic volume beside 2 real scans of 2 patients. Of 1 section, 1 reads far off." in words
     assert "■ far off" in words  # a shape and a word, not only a colour
+    assert "■ nothing like it" in words  # a section's own words
+    assert "s1 beside r1: ratio 0.4, a copy." in words
     assert "31.2" in words  # the figure, its interval, its floor, counts, extractor and hash
     assert "28 to 36" in words
     assert "3 to 8" in words
