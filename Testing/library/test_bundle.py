@@ -263,7 +263,7 @@ def test_what_cannot_be_stored(tmp_path, tensors, card):
     path = tmp_path / "x.safetensors"
     with pytest.raises(ValueError, match=r"anatomy\.big has values that are not finite"):
         save_model(path, {"anatomy.big": torch.full((2,), 1e9)}, card)
-    with pytest.raises(ValueError, match=r"body and a dot, got 'other\.w'"):
+    with pytest.raises(ValueError, match=r"fingerprints and a dot, got 'other\.w'"):
         save_model(path, {"other.w": torch.zeros(2)}, card)
     with pytest.raises(ValueError, match="stages"):
         save_model(path, tensors, {"name": "no stages"})
