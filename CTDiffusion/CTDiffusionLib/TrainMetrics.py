@@ -21,6 +21,11 @@ _GROUP_OF = {
 }
 #: So do the names of fidelity scores begin, as events and in metrics.jsonl.
 _FIDELITY = "fid"
+#: Numbers of a fidelity score that are no curves beside Fréchet distances.
+_NO_CURVES = ("step", "epoch", "seconds", "hours", "kid", "frechet_training_floor")
+_NO_CURVE_ENDINGS = ("_low", "_high")
+#: Scores with other values of these are not set beside each other.
+_SAME = ("extractor", "extractor_sha256", "protocol_sha256", "against")
 #: Files in a run folder with one JSON object a line.
 FILES = ("metrics.jsonl", "fidelity.jsonl")
 #: Points of a curve that are drawn; more than a screen has columns help nobody.
@@ -41,6 +46,7 @@ class TrainMetrics:
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[float, dict[str, float]]] = {}
+        self._scored: Mapping[str, Any] = {}
 
     @classmethod
     def ofRun(cls, run: Path) -> TrainMetrics:
@@ -57,15 +63,23 @@ class TrainMetrics:
         :param values: "step", "epoch" and curves by name; what else is in it is ignored.
         :param isFidelity: whether all its figures are fidelity scores.
         :return: whether there was anything for a curve.
+
+        Fidelity scores of another feature extractor than those before take their place: they have no common scale.
         """
         epoch, step = _number(values.get("epoch")), _number(values.get("step"))
         place = step if step is not None else epoch
         if epoch is None or place is None:
             return False
+        if isFidelity:
+            scored = {name: values[name] for name in _SAME if name in values}
+            if any(scored[name] != self._scored.get(name, scored[name]) for name in scored):
+                self._rows.pop(FRECHET, None)
+                self._scored = {}
+            self._scored = {**self._scored, **scored}
         isTaken = False
         for name, value in values.items():
             number = _number(value)
-            isScore = isFidelity and name not in ("step", "epoch", "seconds")
+            isScore = isFidelity and _isCurve(name)
             group = FRECHET if isScore or name.startswith(_FIDELITY) else _GROUP_OF.get(name)
             if group is not None and number is not None:
                 self._rows.setdefault(group, {}).setdefault(place, {"epoch": epoch})[name] = number
@@ -84,6 +98,10 @@ class TrainMetrics:
         rows = [row for _place, row in sorted(self._rows.get(group, {}).items())]
         names = dict.fromkeys(name for row in rows for name in row)
         return {name: _thinned(np.array([row.get(name, math.nan) for row in rows])) for name in names}
+
+
+def _isCurve(name: str) -> bool:
+    return not name.startswith(_NO_CURVES) and not name.endswith(_NO_CURVE_ENDINGS)
 
 
 def _number(value: Any) -> float | None:

@@ -19,6 +19,16 @@ ROLE_ATTRIBUTE = PREFIX + "TrainingPlot"
 #: The colour of a curve is that of the stage; both are seen well on Slicer's white charts.
 _COLOURS = {"anatomy": (0.12, 0.47, 0.71), "detail": (0.84, 0.37, 0.0)}
 _OTHER_COLOUR = (0.17, 0.5, 0.17)
+#: Fréchet distances: the mean of the planes stands out, and the floor is what real scans of other patients reach.
+_FRECHET_COLOURS = {
+    "frechet": (0.0, 0.0, 0.0),
+    "frechet_training": (0.0, 0.0, 0.0),
+    "frechet_floor": (1.0, 0.5, 0.05),
+    "frechet_axial": (0.12, 0.47, 0.71),
+    "frechet_coronal": (0.17, 0.63, 0.17),
+    "frechet_sagittal": (0.58, 0.4, 0.74),
+}
+_DASHED = ("frechet_training", "frechet_floor")
 
 
 class TrainPlots:
@@ -85,9 +95,11 @@ class TrainPlots:
         series.SetPlotType(series.PlotTypeScatter)  # "scatter": x is a column; lines join the points
         isSparse = group != LOSS
         series.SetMarkerStyle(series.MarkerStyleCircle if isSparse else series.MarkerStyleNone)
-        series.SetLineStyle(series.LineStyleDash if group == HELD_OUT else series.LineStyleSolid)
-        series.SetLineWidth(2)
-        series.SetColor(*_COLOURS.get(name.removesuffix("_held_out"), _OTHER_COLOUR))
+        isDashed = group == HELD_OUT or name in _DASHED
+        series.SetLineStyle(series.LineStyleDash if isDashed else series.LineStyleSolid)
+        series.SetLineWidth(3 if name == "frechet" else 2)
+        colours = {**_COLOURS, **_FRECHET_COLOURS}
+        series.SetColor(*colours.get(name.removesuffix("_held_out"), _OTHER_COLOUR))
         return series
 
     def _add(self, className: str, role: str, name: str, curves: str) -> Any:
@@ -124,5 +136,11 @@ def _curveName(name: str) -> str:
         "detail": _("detail"),
         "anatomy_held_out": _("anatomy, held out"),
         "detail_held_out": _("detail, held out"),
+        "frechet": _("mean of the planes"),
+        "frechet_training": _("mean, against training scans"),
+        "frechet_floor": _("real scans of other patients"),
+        "frechet_axial": _("axial"),
+        "frechet_coronal": _("coronal"),
+        "frechet_sagittal": _("sagittal"),
     }
     return names.get(name, name)

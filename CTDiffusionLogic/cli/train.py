@@ -2,8 +2,10 @@
 
 DATA are files and folders of DICOM, NIfTI, NRRD or MHA, searched recursively. Scans that cannot be used are
 left out, with the reason. The folder of --run receives checkpoints, metrics.jsonl, samples and, from the first
-checkpoint on, model.safetensors for `ctdiffusion generate`. Ctrl-C, --max-minutes and --epochs end with a
-checkpoint and a model; --resume goes on from there, and after a crash from the newest checkpoint.
+checkpoint on, model.safetensors for `ctdiffusion generate`. Now and then it measures how far generated images are
+from real ones (fidelity.jsonl, fidelity.png) and keeps the best model (model-best.safetensors). Ctrl-C,
+--max-minutes and --epochs end with a checkpoint and a model; --resume goes on from there, and after a crash from the
+newest checkpoint.
 """
 
 from __future__ import annotations
@@ -69,6 +71,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads that prepare batches, per stage (default: %(default)s)",
     )
+    add(
+        "--fidelity-every",
+        type=_epochs_or_word,
+        default=_DEFAULTS.fidelity_every,
+        metavar="EPOCHS",
+        help="epochs between measurements of how real the images are; auto: as often as 5 %% of the time allows; "
+        "off: never (default: auto)",
+    )
+    add(
+        "--fidelity-extractor",
+        default=_DEFAULTS.fidelity_extractor,
+        metavar="NAME",
+        help="feature extractor of these measurements: a name, or name:weights-file (default: %(default)s)",
+    )
     add("--name", default="", help="the model's name in its card (default: the name of --run)")
     add("--note", default="", help="what the card says about the data's origin and licence")
     add_device_arguments(parser)
@@ -120,13 +136,18 @@ def _options(args: argparse.Namespace) -> TrainOptions:
         if not path.exists():
             raise InputError(f"{path} does not exist.", remedy="Check the path.")
     names = ("run", "image_size", "preset", "max_minutes", "epochs", "device", "resume", "index", "use_labels", "seed")
-    more = ("checkpoint_minutes", "loader_threads", "name", "note")
+    more = ("checkpoint_minutes", "loader_threads", "fidelity_every", "fidelity_extractor", "name", "note")
     return TrainOptions(
         data=tuple(args.data),
         hold_out=tuple(args.hold_out),
         init=find_model(args.init) if args.init else None,
         **{name: getattr(args, name) for name in (*names, *more)},
     )
+
+
+def _epochs_or_word(text: str) -> int | str:
+    """An argparse type: a number of epochs, "auto" or "off"."""
+    return text if text in ("auto", "off") else whole_number(1, 10**9)(text)
 
 
 class _Reporter:

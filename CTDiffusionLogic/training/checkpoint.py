@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file each, written whole or not at all, the two newest kept."""
+"""Checkpoints: one safetensors file each, written whole or not at all; the two newest and the best are kept."""
 
 from __future__ import annotations
 
@@ -27,17 +27,24 @@ class Checkpoint:
     facts: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, tensors: dict[str, Tensor], *, step: int, facts: dict[str, Any]) -> Path:
+def save_checkpoint(
+    folder: Path, tensors: dict[str, Tensor], *, step: int, facts: dict[str, Any], is_best: bool = False
+) -> Path:
     """Write ``folder/step-<step>.safetensors`` atomically, then remove all but the newest two.
+
+    With ``is_best`` it is ``folder/best-<step>.safetensors``, of which one is kept. Training never resumes from it by
+    itself; to go on from there, rename it to ``step-<step>.safetensors`` and remove the newer ones.
 
     Raises:
         OutputError: If it cannot be written; the checkpoints before it stay.
     """
-    path = folder / f"step-{step:08d}.safetensors"
+    kind, kept = ("best", 1) if is_best else ("step", KEEP)
+    path = folder / f"{kind}-{step:08d}.safetensors"
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
         save_file(plain, temporary, {"format": _FORMAT, "step": str(step), "facts": json.dumps(facts)})
-    for old in sorted(folder.glob("step-*.safetensors"))[:-KEEP]:
+    others = [old for old in sorted(folder.glob(f"{kind}-*.safetensors")) if old != path]
+    for old in others[: len(others) + 1 - kept]:
         old.unlink(missing_ok=True)
     return path
 

@@ -21,6 +21,8 @@ from CTDiffusionLogic.fidelity.fingerprints import Fingerprints, corpus_fingerpr
 from CTDiffusionLogic.sampling import ANATOMY_STEPS, DEFAULT_SAMPLER, DETAIL_STEPS
 from CTDiffusionLogic.training.options import TrainOptions
 
+#: The newest model in a run folder, and the one whose images were nearest to real ones.
+MODEL, BEST_MODEL = "model.safetensors", "model-best.safetensors"
 #: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`. With this guidance the spines of the bundled model
 #: run on and its outlines close; compared by eye with 1, for four seeds.
 SAMPLING = {
@@ -42,9 +44,11 @@ def export_model(
     *,
     step: int,
     hours: float,
-    metrics: dict[str, float],
+    metrics: dict[str, Any],
+    epochs: float,
+    file_name: str = MODEL,
 ) -> Path:
-    """Write ``run/model.safetensors``: averaged weights of both stages, the body position network, the card.
+    """Write a model file into ``run``: averaged weights of both stages, the body position network, the card.
 
     With them go fingerprints of the training scans, by which ``ctdiffusion generate`` warns of copies.
     """
@@ -57,18 +61,16 @@ def export_model(
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "ctdiffusion_version": __version__,
         "stages": {name: stage.network.config.to_dict() for name, stage in stages.items()},
-        "plan": {**corpus.plan.card(), "hu_knots": [list(k) for k in KNOTS]},
-        "labels": list(corpus.plan.labels),
-        "sampling": SAMPLING,
-        "training": _training_facts(options, corpus.plan, stages, step=step, hours=hours),
-        "metrics": {k: round(v, 6) for k, v in metrics.items()},
+        **generation_facts(corpus.plan),
+        "training": _training_facts(options, corpus.plan, stages, step=step, hours=hours, epochs=epochs),
+        "metrics": {k: round(v, 6) if isinstance(v, float) else v for k, v in metrics.items()},
         "limits": limits(corpus.plan),
     }
     fingerprints = _fingerprints(corpus)
     if fingerprints is not None:
         tensors |= to_tensors(fingerprints)
         card[FINGERPRINTS] = to_card(fingerprints)
-    path = options.run / "model.safetensors"
+    path = options.run / file_name
     save_model(path, tensors, card)
     return path
 
@@ -84,6 +86,15 @@ def _fingerprints(corpus: PreparedCorpus) -> Fingerprints | None:
         _TAKEN.clear()
         _TAKEN[key] = corpus_fingerprints(corpus.plan.scans, read)
     return _TAKEN[key]
+
+
+def generation_facts(plan: CorpusPlan) -> dict[str, Any]:
+    """What of a card generation needs."""
+    return {
+        "plan": {**plan.card(), "hu_knots": [list(k) for k in KNOTS]},
+        "labels": list(plan.labels),
+        "sampling": SAMPLING,
+    }
 
 
 def command_line() -> str:
@@ -108,13 +119,14 @@ def limits(plan: CorpusPlan) -> list[str]:
 
 
 def _training_facts(
-    options: TrainOptions, plan: CorpusPlan, stages: dict[str, Any], *, step: int, hours: float
+    options: TrainOptions, plan: CorpusPlan, stages: dict[str, Any], *, step: int, hours: float, epochs: float
 ) -> dict[str, Any]:
     return {
         "command": json.loads((options.run / "options.json").read_text(encoding="utf-8"))["command"],
         "preset": options.preset,
         "seed": options.seed,
         "steps": step,
+        "epochs": round(epochs, 3),
         "slabs": {
             name: stage.ema.optimization_step * stage.recipe.batch * stage.accelerator.num_processes
             for name, stage in stages.items()

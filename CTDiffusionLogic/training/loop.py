@@ -17,9 +17,11 @@ from CTDiffusionLogic.allocator import keep_freed_memory
 from CTDiffusionLogic.atomic import atomic_file, failures_named
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.errors import CTDiffusionError, InputError
+from CTDiffusionLogic.fidelity.extractors import Extractor
 from CTDiffusionLogic.training.checkpoint import load_newest, save_checkpoint
 from CTDiffusionLogic.training.contact_sheet import write_sheet
-from CTDiffusionLogic.training.export import export_model
+from CTDiffusionLogic.training.export import BEST_MODEL, MODEL, export_model
+from CTDiffusionLogic.training.fidelity_epochs import EpochFidelity
 from CTDiffusionLogic.training.options import Preset, TrainOptions
 from CTDiffusionLogic.training.stage import STAGES, StageTrainer
 
@@ -53,12 +55,14 @@ def train_loop(
     report: Callable[[str, dict[str, Any]], None],
     is_cancelled: Callable[[], bool],
     start_weights: dict[str, torch.Tensor] | None = None,
+    extractor: Extractor | None = None,
 ) -> TrainingResult:
     """Train until the budget is used up; see :func:`CTDiffusionLogic.training.run.train`.
 
     Args:
         begin: ``time.monotonic()`` at the start of the command, which the time budget counts from.
         start_weights: Weights of a model file to start from.
+        extractor: Of features, for measuring how real the images are, instead of the one that ``options`` name.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -83,18 +87,54 @@ def train_loop(
         name: stage.stream.batches(stage.numbers(step), threads=options.loader_threads)
         for name, stage in stages.items()
     }
+    fidelity = EpochFidelity(
+        options,
+        corpus,
+        step=step,
+        steps_per_epoch=steps_per_epoch,
+        device=accelerator.device,
+        report=report,
+        is_cancelled=is_cancelled,
+        extractor=extractor,
+        is_shared=accelerator.num_processes > 1,
+    )
     started, first_step = time.monotonic(), step
     saved = started
     reason = "epochs"
     facts: dict[str, Any] = {}
 
+    def trained_hours() -> float:
+        return hours + (time.monotonic() - started) / 3600
+
+    def keep(measured: dict[str, Any], *, is_best: bool) -> Path:
+        facts.update(hours=trained_hours(), step=step, epochs=step / steps_per_epoch)
+        tensors = {f"{n}.{k}": v for n, stage in stages.items() for k, v in stage.state().items()}
+        path = save_checkpoint(options.run / "checkpoints", tensors, step=step, facts=facts, is_best=is_best)
+        metrics = {**log.newest, **({"fidelity": measured} if measured else {})}
+        export_model(
+            options,
+            corpus,
+            stages,
+            step=step,
+            epochs=facts["epochs"],
+            hours=facts["hours"],
+            metrics=metrics,
+            file_name=BEST_MODEL if is_best else MODEL,
+        )
+        return path
+
+    def measure() -> None:
+        """How real the images are; whatever happens, the training goes on."""
+        if accelerator.is_main_process:
+            with ExitStack() as stack:
+                networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
+                line = fidelity.measure(networks, step=step, hours=trained_hours())
+            if line is not None:
+                fidelity.keep_if_best(line, lambda measured: keep(measured, is_best=True))
+
     def save() -> None:
         if accelerator.is_main_process:
-            total_hours = hours + (time.monotonic() - started) / 3600
-            facts.update(hours=total_hours, step=step, epochs=step / steps_per_epoch)
-            tensors = {f"{n}.{k}": v for n, stage in stages.items() for k, v in stage.state().items()}
-            path = save_checkpoint(options.run / "checkpoints", tensors, step=step, facts=facts)
-            export_model(options, corpus, stages, step=step, hours=total_hours, metrics=log.newest)
+            path = keep(fidelity.newest, is_best=False)
             report("checkpoint", {"path": str(path), "step": step})
             with ExitStack() as stack:
                 networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
@@ -111,6 +151,7 @@ def train_loop(
                 window.setdefault(f"{name}_norm", []).append(norm)
         step += 1
         now = time.monotonic()
+        pace = (now - started) / (step - first_step)
         if step % LOG_EVERY == 0:
             values = {key: float(torch.stack(seen).mean()) for key, seen in window.items()}
             window.clear()
@@ -119,7 +160,6 @@ def train_loop(
                     f"The loss is no longer a number at step {step}.",
                     remedy="Resume from the last checkpoint; if it happens again, look for damaged scans.",
                 )
-            pace = (now - started) / (step - first_step)
             remaining = min(deadline - now, (last_step - step) * pace)
             log.write({"step": step, "epoch": step / steps_per_epoch, "seconds_per_step": pace, **values})
             report("metric", {"step": step, "epoch": step / steps_per_epoch, **values})
@@ -131,10 +171,13 @@ def train_loop(
                 if value is not None:
                     log.write({"step": step, "epoch": step / steps_per_epoch, f"{name}_held_out": value})
                     report("metric", {"step": step, "epoch": step / steps_per_epoch, f"{name}_held_out": value})
+        is_due = fidelity.schedule.is_due(step, now - started, seconds_per_step=pace)
+        if is_due and now + (fidelity.schedule.expected_s or 0.0) < deadline:
+            measure()
         if is_cancelled():
             reason = "cancelled"
             break
-        if now > deadline:
+        if now > deadline - fidelity.schedule.reserve_s(step, now - started):
             reason = "time"
             break
         if now - saved > 60 * options.checkpoint_minutes:
@@ -142,6 +185,8 @@ def train_loop(
             saved = time.monotonic()
     for stream in streams.values():
         stream.close()
+    if reason != "cancelled" and fidelity.schedule.is_last_due(step, time.monotonic() - started):
+        measure()
     save()
     return TrainingResult(options.run / "model.safetensors", step, step / steps_per_epoch, reason)
 

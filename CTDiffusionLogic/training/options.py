@@ -11,6 +11,9 @@ from CTDiffusionLogic.errors import UsageError
 if TYPE_CHECKING:  # the command reads presets before it knows whether torch is there
     from CTDiffusionLogic.noise import Parametrization
 
+#: That of ``fidelity.extractors``, which cannot be imported here: it needs numpy.
+DEFAULT_EXTRACTOR = "ctfeatures"
+
 
 @dataclass(frozen=True, kw_only=True)
 class StagePreset:
@@ -171,6 +174,10 @@ class TrainOptions:
         seed: Of everything random.
         checkpoint_minutes: Time between checkpoints.
         loader_threads: Threads that prepare batches, per stage.
+        fidelity_every: Epochs between measurements of how real the images are; "auto": as often as about 5 % of the
+            time allows; "off": never.
+        fidelity_extractor: Feature extractor of these measurements, as
+            :func:`~CTDiffusionLogic.fidelity.extractors.get_extractor` takes it.
         name: The model's name in its card.
         note: What the model's card says about the data's origin and licence.
     """
@@ -190,6 +197,8 @@ class TrainOptions:
     seed: int = 0
     checkpoint_minutes: float = 5.0
     loader_threads: int = 1
+    fidelity_every: int | str = "auto"
+    fidelity_extractor: str = DEFAULT_EXTRACTOR
     name: str = ""
     note: str = ""
 
@@ -210,6 +219,10 @@ class TrainOptions:
         for value, what in ((self.max_minutes, "--max-minutes"), (self.epochs, "--epochs")):
             if value is not None and value <= 0:
                 raise UsageError(f"{what} must be positive, got {value}.")
+        if self.fidelity_every not in ("auto", "off") and not (
+            isinstance(self.fidelity_every, int) and self.fidelity_every > 0
+        ):
+            raise UsageError(f"--fidelity-every must be a number of epochs, auto or off, got {self.fidelity_every!r}.")
         if self.resume and self.init:
             raise UsageError("--init and --resume exclude each other.", remedy="Use --init with a new run folder.")
         return preset

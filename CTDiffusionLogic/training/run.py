@@ -16,10 +16,11 @@ from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus, PrepareOptions, prepare
 from CTDiffusionLogic.device import choose_device, describe_device
 from CTDiffusionLogic.errors import InputError, UsageError
+from CTDiffusionLogic.fidelity.extractors import Extractor, get_extractor
 from CTDiffusionLogic.scan_search import find_scans
 from CTDiffusionLogic.training.export import command_line
 from CTDiffusionLogic.training.loop import TrainingResult, train_loop
-from CTDiffusionLogic.training.options import Preset, TrainOptions
+from CTDiffusionLogic.training.options import DEFAULT_EXTRACTOR, Preset, TrainOptions
 
 OnEvent = Callable[[str, dict[str, Any]], None]
 #: Options that must be the same when a run is resumed: they shaped its plan or its networks.
@@ -31,15 +32,18 @@ def train(
     *,
     on_event: OnEvent | None = None,
     is_cancelled: Callable[[], bool] | None = None,
+    extractor: Extractor | None = None,
 ) -> TrainingResult:
     """Train a model on real CT scans, or go on with a training.
 
     Args:
         options: What was asked for.
         on_event: Called with an event's name and its facts: "progress" (done, of, eta_s, phase),
-            "metric", "skipped" (path, reason), "warning" (message), "checkpoint", "sample" (path).
+            "metric", "fidelity" (how real the images are), "skipped" (path, reason), "warning" (message),
+            "checkpoint", "sample" (path).
         is_cancelled: Asked between steps; when it says yes, a checkpoint and a model are written and
             the result says so.
+        extractor: Of features, for measuring how real the images are, instead of the one that ``options`` name.
 
     Returns:
         Where the model is, how far the training came and why it ended.
@@ -51,6 +55,8 @@ def train(
     report = on_event or _ignore
     preset = options.check()
     device = choose_device(options.device)
+    if extractor is None and options.fidelity_every != "off" and options.fidelity_extractor != DEFAULT_EXTRACTOR:
+        extractor = get_extractor(options.fidelity_extractor)  # what was asked for is there, or it is told now
     report("device", {"device": str(device), "description": describe_device(device)})
     corpus = _reopen(options) if options.resume else _start(options, preset, report)
     for path, reason in corpus.plan.skipped:
@@ -68,6 +74,7 @@ def train(
         report=report,
         is_cancelled=is_cancelled or (lambda: False),
         start_weights=start_weights,
+        extractor=extractor,
     )
 
 

@@ -71,6 +71,7 @@ def test_every_option_reaches_the_library(training, tmp_path, capfd):
     model = tmp_path / "start.safetensors"
     model.touch()
     words = "a b --run r --image-size 128 --preset tiny --max-minutes 2.5 --epochs 9 --device cpu --index i.csv"
+    words += " --fidelity-every 3 --fidelity-extractor inception:w.pth"
     words += " --hold-out p1 --hold-out p2 --use-labels --seed 5 --checkpoint-minutes 3 --loader-threads 2"
     code, _ = run(capfd, *words.split(), "--init", model, "--name", "n", "--note", "CC BY")
     assert code == 0
@@ -89,6 +90,8 @@ def test_every_option_reaches_the_library(training, tmp_path, capfd):
         seed=5,
         checkpoint_minutes=3.0,
         loader_threads=2,
+        fidelity_every=3,
+        fidelity_extractor="inception:w.pth",
         name="n",
         note="CC BY",
     )

@@ -65,6 +65,44 @@ def test_scores_are_taken_by_their_name_or_by_their_file(run):
     np.testing.assert_allclose(TrainMetrics.ofRun(run).columns(FRECHET)["axial"], [70.0])
 
 
+SCORE = {
+    "step": 40, "epoch": 2.0, "hours": 0.1, "frechet": 60.0, "frechet_low": 50.0, "frechet_high": 70.0,
+    "frechet_axial": 50.0, "frechet_coronal": 70.0, "frechet_sagittal": 60.0, "frechet_floor": 20.0,
+    "frechet_floor_low": 15.0, "frechet_training": 58.0, "frechet_training_floor": 22.0, "kid": 0.4, "kid_axial": 0.3,
+    "against": "held-out", "extractor": "ctfeatures", "extractor_sha256": "ab", "counts": {"synthetic_volumes": 6},
+    "seconds": 20.0,
+}  # fmt: skip
+CURVES = {
+    "frechet", "frechet_axial", "frechet_coronal", "frechet_sagittal", "frechet_floor", "frechet_training",
+}  # fmt: skip
+
+
+def test_of_a_measurement_the_distances_and_the_floor_are_curves(run, app):
+    (run / "fidelity.jsonl").write_text(json.dumps(SCORE) + "\n")
+    metrics = TrainMetrics.ofRun(run)
+    assert set(metrics.columns(FRECHET)) == {"epoch", *CURVES}
+    assert metrics.take({**SCORE, "step": 60, "epoch": 3.0, "frechet": 40.0}, isFidelity=True)
+    np.testing.assert_allclose(metrics.columns(FRECHET)["frechet"], [60.0, 40.0])
+    plots = TrainPlots(run, scene=app.scene)
+    plots.update(metrics)
+    chart = plots.chart(FRECHET)
+    series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+    assert {one.GetYColumnName() for one in series} == CURVES
+    floor = next(one for one in series if one.GetYColumnName() == "frechet_floor")
+    mean = next(one for one in series if one.GetYColumnName() == "frechet")
+    assert floor.GetLineStyle() == floor.LineStyleDash and mean.GetLineStyle() == mean.LineStyleSolid
+    assert column(mean.GetTableNode(), "frechet") == [60.0, 40.0]
+
+
+def test_scores_of_another_extractor_begin_a_new_curve(run):
+    other = {**SCORE, "step": 60, "epoch": 3.0, "extractor": "inception", "extractor_sha256": "cd"}
+    (run / "fidelity.jsonl").write_text(json.dumps(SCORE) + "\n" + json.dumps(other) + "\n")
+    metrics = TrainMetrics.ofRun(run)
+    assert metrics.columns(FRECHET)["epoch"].tolist() == [3.0]
+    metrics.take({"step": 80, "epoch": 4.0, "frechet": 1.0, "extractor": "inception"}, isFidelity=True)
+    assert metrics.columns(FRECHET)["epoch"].tolist() == [3.0, 4.0]
+
+
 def test_long_trainings_are_thinned(run):
     metrics = TrainMetrics()
     for step in range(3 * MAX_POINTS):

@@ -1,0 +1,98 @@
+"""Measure how real the images of models of one training are, and draw the curve.
+
+MODEL are model files of one training, saved at different steps (copies of RUN/model.safetensors, say). Each makes the
+same few short volumes, which are compared with the scans of the training (--run: patients that were held out, and
+those learnt from) or with scans that the models never saw (--real). --out receives fidelity.jsonl and fidelity.png,
+like those a training writes by itself; models that are in the file already are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from CTDiffusionLogic.cli.arguments import add_cancel_argument, add_device_arguments
+from CTDiffusionLogic.cli.cancel import CancelSwitch
+from CTDiffusionLogic.cli.console import Console
+from CTDiffusionLogic.cli.events import Finished, Metric, Progress, Started
+from CTDiffusionLogic.errors import InputError
+from CTDiffusionLogic.training.options import DEFAULT_EXTRACTOR
+
+SUMMARY = "measure how real images became over a training"
+
+_COLUMNS = (
+    *("step", "epoch", "frechet", "frechet_low", "frechet_high", "frechet_floor", "frechet_training"),
+    *("kid", "kid_floor", "seconds"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add MODEL and what they are compared with."""
+    add = parser.add_argument
+    add("models", metavar="MODEL", nargs="+", type=Path, help="model files of one training")
+    against = parser.add_mutually_exclusive_group(required=True)
+    against.add_argument("--run", type=Path, metavar="DIR", help="folder of the training")
+    against.add_argument("--real", nargs="+", type=Path, metavar="DATA", help="scans that the models never saw")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder for fidelity.jsonl and fidelity.png")
+    add(
+        "--extractor",
+        default=DEFAULT_EXTRACTOR,
+        metavar="NAME",
+        help="feature extractor: a name, or name:weights-file (default: %(default)s)",
+    )
+    add_device_arguments(parser)
+    add_cancel_argument(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Measure and draw.
+
+    Raises:
+        CTDiffusionError: As :func:`CTDiffusionLogic.training.fidelity_curve.measure_curve` says.
+    """
+    from CTDiffusionLogic import __version__
+
+    began = time.monotonic()
+    for path in (*args.models, *(args.real or ()), *([args.run] if args.run else ())):
+        if not path.exists():
+            raise InputError(f"{path} does not exist.", remedy="Check the path.")
+    with CancelSwitch(args.cancel_file) as is_cancelled:
+        from CTDiffusionLogic.device import choose_device, set_threads
+        from CTDiffusionLogic.fidelity.extractors import get_extractor
+        from CTDiffusionLogic.training.fidelity_curve import measure_curve
+
+        set_threads(args.threads)
+        is_cancelled.check()
+        console.emit(Started(args.command, __version__, {"out": args.out.absolute()}))
+
+        def on_event(name: str, facts: dict[str, Any]) -> None:
+            if name == "progress":
+                console.emit(Progress(facts["done"], facts["of"], facts["eta_s"], facts["phase"]))
+            else:
+                console.emit(Metric(name, {key: facts[key] for key in ("file", *_COLUMNS) if key in facts}))
+
+        lines = measure_curve(
+            args.models,
+            args.out,
+            run=args.run,
+            real=args.real or (),
+            extractor=get_extractor(args.extractor),
+            device=choose_device(args.device),
+            on_event=on_event,
+            is_cancelled=is_cancelled,
+        )
+    for row in ({}, *lines):
+        console.say(_row(row))
+    details = {"models": len(lines), "seconds": round(time.monotonic() - began, 2)}
+    outputs = (str(args.out / "fidelity.jsonl"), str(args.out / "fidelity.png"))
+    console.emit(Finished(outputs, details))
+
+
+def _row(facts: dict[str, Any]) -> str:
+    """A line of the table; its heading without ``facts``."""
+    if not facts:
+        return " ".join(f"{name.removeprefix('frechet_'):>9}" for name in _COLUMNS)
+    values = (facts.get(name) for name in _COLUMNS)
+    return " ".join(f"{'':>9}" if value is None else f"{value:>9.5g}" for value in values)
