@@ -30,7 +30,7 @@ from torch.nn import functional
 
 from CTDiffusionLogic.corpus.split import held_out_patients
 from CTDiffusionLogic.errors import Cancelled, CTDiffusionError, InputError, UsageError
-from CTDiffusionLogic.fidelity.extractors.ctfeatures import WIDTHS, FeatureNet, to_intensity
+from CTDiffusionLogic.fidelity.extractors.ctfeatures import COMPONENTS, WIDTHS, FeatureNet, to_intensity
 from CTDiffusionLogic.fidelity.extractors.feature_file import save_feature_file
 from CTDiffusionLogic.fidelity.feature_views import FAULTS, ViewOptions, draw_faults, draw_views
 from CTDiffusionLogic.fidelity.planes import Protocol, choose_protocol, cut_planes
@@ -45,6 +45,10 @@ _LEAST_PIXELS = 32
 #: Weights of the losses. VICReg's own three are 25, 25, 1, here divided by 25.
 _COVARIANCE, _FAULTS, _PLANE = 0.04, 4.0, 0.2
 _LOG_EVERY = 25
+#: Batches that the principal components are taken over.
+_STATISTICS_BATCHES = 40
+#: Added to the variance of each component (their sum is the number of averages): small ones are chance.
+_LEAST_VARIANCE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +155,7 @@ def train_features(
     card = {
         "name": "ctfeatures",
         "description": "Features of CT images for Fréchet and kernel distances",
-        "architecture": {"widths": list(WIDTHS)},
+        "architecture": {"widths": list(WIDTHS), "components": COMPONENTS},
         "training": {
             "command": options.command,
             "seed": options.seed,
@@ -200,7 +204,7 @@ def fit(
     """Train a network until time or steps are over.
 
     Returns:
-        The network with the mean and spread of its features, the steps taken, and the last losses.
+        The network with its principal components, the steps taken, and the last losses.
 
     Raises:
         Cancelled: If it was stopped.
@@ -235,7 +239,7 @@ def fit(
             left = seconds / max(part, 1e-6) * (1.0 - part)
             report("progress", {"done": round(100 * part), "of": 100, "eta_s": left, "phase": "training"})
     net = learner.net.eval().requires_grad_(False)
-    _standardise(net, draw, generator, options)
+    _store_components(net, draw, generator, options)
     return net, step, averages
 
 
@@ -255,15 +259,15 @@ class _Learner(nn.Module):
         super().__init__()
         self.net = net
         # Middle and last stage differ in size: one scale for both before anything is learnt from them.
-        self.norm = nn.BatchNorm1d(net.dimensions, affine=False)
+        self.norm = nn.BatchNorm1d(net.averages, affine=False)
         self.expand = nn.Sequential(
-            nn.Linear(net.dimensions, _EXPANDED),
+            nn.Linear(net.averages, _EXPANDED),
             nn.BatchNorm1d(_EXPANDED),
             nn.ReLU(inplace=True),
             nn.Linear(_EXPANDED, _EXPANDED),
         )
-        self.faults = nn.Linear(net.dimensions, len(FAULTS), bias=False)
-        self.plane = nn.Linear(net.dimensions, len(PLANES))
+        self.faults = nn.Linear(net.averages, len(FAULTS), bias=False)
+        self.plane = nn.Linear(net.averages, len(PLANES))
 
     def forward(self, windows: Tensor, change: Tensor, planes: Tensor) -> dict[str, Tensor]:
         """Losses of three views (3 n, 1, H, W), the third with other faults by ``change`` (n, 4)."""
@@ -314,18 +318,22 @@ class _Drawer:
 
 
 @torch.no_grad()
-def _standardise(
+def _store_components(
     net: FeatureNet, draw: _Drawer, generator: np.random.Generator, options: FeatureTrainingOptions
 ) -> None:
-    """Store mean and standard deviation of the features of windows without faults."""
-    clean = np.zeros((options.batch, len(FAULTS)), np.float32)
+    """Find the principal components of the averages, with and without faults, and store them in the network."""
     rows = []
-    for _ in range(max(2, 512 // options.batch)):
-        windows = draw_views(draw(options.batch)[0], [clean], generator, options.views)
-        rows.append(net(to_intensity(windows)[:, None]))
-    features = torch.cat(rows)
-    net.mean.copy_(features.mean(dim=0))
-    net.std.copy_(features.std(dim=0).clamp_min(1e-3 * float(features.std(dim=0).mean()) + 1e-12))
+    for _ in range(_STATISTICS_BATCHES):
+        faults = draw_faults(options.batch, generator, options.views)
+        rows.append(net(to_intensity(draw_views(draw(options.batch)[0], [faults], generator, options.views))[:, None]))
+    averages = torch.cat(rows).double()
+    mean, std = averages.mean(dim=0), averages.std(dim=0)
+    std = std.clamp_min(1e-3 * float(std.mean()))  # some may be always 0
+    variances, directions = torch.linalg.eigh(torch.cov(((averages - mean) / std).T))
+    kept = slice(-net.dimensions, None)  # they come in rising order
+    scale = torch.sqrt(variances[kept].clamp_min(0.0) + _LEAST_VARIANCE)
+    net.mean.copy_(mean)
+    net.components.copy_((directions[:, kept] / scale / std[:, None]).flip(dims=(1,)))
 
 
 def _ignore(_name: str, _facts: dict[str, Any]) -> None:

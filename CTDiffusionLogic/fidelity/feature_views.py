@@ -18,6 +18,7 @@ from torch.nn import functional
 
 #: Faults in the order of their columns, and the largest of each: standard deviation of a Gaussian in pixels, standard
 #: deviation of the noise in HU, offset in HU (either way), binary logarithm of the factor of spacing (either way).
+#: They grow with the severity, noise with its square: a few HU more count much where scans have some ten.
 FAULTS = ("blur", "noise", "offset", "spacing")
 LARGEST = (2.0, 100.0, 100.0, 0.4)
 #: Pixels around a window that are cut off after the faults, for blur wraps round at the edges.
@@ -33,12 +34,15 @@ class ViewOptions:
         size: Pixels per side.
         shift: Standard deviation of the distance between windows of one image, pixels.
         coarsest: Windows show the image up to this many times coarser than it was stored.
+        untouched: Share of windows with the image's own pixels, or means of 2 x 2, that no interpolation has smoothed;
+            such are the images that features are asked for.
         clean: Share of windows without any fault, and of each fault being absent in the others.
     """
 
     size: int = 64
     shift: float = 8.0
     coarsest: float = 1.8
+    untouched: float = 0.6
     clean: float = 0.4
 
 
@@ -70,6 +74,8 @@ def draw_views(
     """
     centres = generator.uniform(0.25, 0.75, size=(len(images), 2)) * [image.shape for image in images]
     scales = options.coarsest ** generator.uniform(0.0, 1.0, size=len(images))
+    untouched = generator.random(len(images)) < options.untouched
+    scales[untouched] = generator.choice([1.0, 1.0, 2.0], size=int(untouched.sum()))
     views = []
     for severity in severities:
         places = centres + generator.normal(scale=options.shift, size=centres.shape) * scales[:, None]
@@ -85,9 +91,8 @@ def add_faults(windows: Tensor, severities: NDArray[np.float32], generator: np.r
 
     Noise is of any grain between single pixels and a Gaussian of 0.8 pixels, as that of scanners is.
     """
-    blur, noise, offset = (
-        torch.from_numpy(severities[:, k] * LARGEST[k]).reshape(-1, 1, 1).to(torch.float32) for k in range(3)
-    )
+    blur, noise, offset = (torch.from_numpy(severities[:, k]).reshape(-1, 1, 1).float() for k in range(3))
+    blur, noise, offset = blur * LARGEST[0], noise.square() * LARGEST[1], offset * LARGEST[2]
     rows, columns = windows.shape[1:]
     squares = torch.fft.fftfreq(rows)[:, None] ** 2 + torch.fft.rfftfreq(columns)[None] ** 2
     blurred = torch.fft.irfft2(torch.fft.rfft2(windows) * _gaussian(squares, blur), s=(rows, columns))
@@ -106,6 +111,8 @@ def _window(image: NDArray[np.int16], centre: NDArray[np.float64], factor: float
     pixels = torch.from_numpy(image.astype(np.float32))[None, None] - _AIR_HU
     if factor >= math.sqrt(2.0):  # against aliasing
         pixels, centre, factor = functional.avg_pool2d(pixels, 2), centre / 2, factor / 2
+    if factor == 1.0:  # on the pixels' own grid
+        centre = np.round(centre)
     height, width = pixels.shape[2:]
     theta = torch.tensor(
         [

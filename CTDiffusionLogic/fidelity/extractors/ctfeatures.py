@@ -1,8 +1,10 @@
 """The default extractor: a small CT network of this project, bundled, made by ``ctdiffusion train-features``.
 
-A residual network of MONAI (0.8 million weights) sees an image as HU in [-1000, 1000], scaled to [-1, 1]. Its features
-are the averages over the image of a middle stage (64: texture, noise, sharpness) and of the last (192: anatomy), each
-divided by its standard deviation over the training images, so that no feature outweighs the others.
+A residual network of MONAI (0.7 million weights) sees an image as HU in [-1000, 1000], scaled to [-1, 1]. The averages
+over the image of a middle stage (64: texture, noise, sharpness) and of the last (192: anatomy) are reduced to their 64
+leading principal components over the training images, each divided by its standard deviation. Without that, the
+many features that tell the same (half of the variance lay in one direction, sharpness) would drown all others; and
+covariances of 256 features cannot be told from the some dozen images that there are of a few patients.
 
 Pixels are taken as they come: the protocol of a comparison gives both groups the same pixel size, and an image whose
 true spacing is another than it claims must look different. How it was trained: see ``fidelity/feature_training.py``.
@@ -29,6 +31,8 @@ NAME = "ctfeatures"
 HU_RANGE = 1000.0
 #: Channels of the four stages; features come from the second and the fourth.
 WIDTHS = (24, 64, 96, 192)
+#: Principal components kept.
+COMPONENTS = 64
 _MAX_WIDTH = 1024
 #: Images of one pass: fixed, so that memory is bounded and equal calls give equal features.
 _BATCH = 32
@@ -40,13 +44,14 @@ def bundled_weights() -> Path:
 
 
 class FeatureNet(nn.Module):
-    """Images (n, 1, H, W) in [-1, 1] -> features (n, D), D the widths of the second and the fourth stage together."""
+    """Images (n, 1, H, W) in [-1, 1] -> averages (n, M), M the widths of the second and the fourth stage together."""
 
-    def __init__(self, widths: Sequence[int] = WIDTHS) -> None:
+    def __init__(self, widths: Sequence[int] = WIDTHS, components: int = COMPONENTS) -> None:
         super().__init__()
         from monai.networks.nets.resnet import ResNet
 
-        self.dimensions = widths[1] + widths[3]
+        self.dimensions = components
+        self.averages = widths[1] + widths[3]
         self.body = ResNet(
             "basic",
             layers=[1, 1, 1, 1],
@@ -58,20 +63,20 @@ class FeatureNet(nn.Module):
             bias_downsample=False,
         )
         self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.zeros(self.dimensions))
-        self.register_buffer("std", torch.ones(self.dimensions))
+        self.components: Tensor
+        self.register_buffer("mean", torch.zeros(self.averages))
+        self.register_buffer("components", torch.eye(self.averages, components))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features before they are divided by their standard deviations."""
+        """The averages of the stages."""
         body = self.body
         middle = body.layer2(body.layer1(body.maxpool(body.act(body.bn1(body.conv1(images))))))
         last = body.layer4(body.layer3(middle))
         return torch.cat([middle.mean(dim=(2, 3)), last.mean(dim=(2, 3))], dim=1)
 
-    def standardised(self, images: Tensor) -> Tensor:
-        """Features with mean 0 and variance 1 over the training images."""
-        return (self(images) - self.mean) / self.std
+    def features(self, images: Tensor) -> Tensor:
+        """Principal components (n, D) of the averages: mean 0, variance 1, not correlated over the training images."""
+        return (self(images) - self.mean) @ self.components
 
 
 def to_intensity(hu: Tensor) -> Tensor:
@@ -109,7 +114,7 @@ class CTFeatures:
             for start in range(0, len(images), _BATCH):
                 batch = torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH]))[:, None]
                 batch = to_intensity(batch.to(self.device)).contiguous(memory_format=torch.channels_last)
-                rows.append(self.net.standardised(batch).cpu().numpy())
+                rows.append(self.net.features(batch).cpu().numpy())
         return np.concatenate(rows)
 
 
@@ -125,9 +130,10 @@ def load(path: Path | None = None, *, allow_download: bool = False, device: str 
     file = load_feature_file(path or bundled_weights())
     try:
         widths = [int(width) for width in file.card["architecture"]["widths"]]
-        if len(widths) != 4 or not all(0 < width <= _MAX_WIDTH for width in widths):
-            raise ValueError(f"widths are {widths}")
-        net = FeatureNet(widths)
+        components = int(file.card["architecture"]["components"])
+        if len(widths) != 4 or not all(0 < width <= _MAX_WIDTH for width in [*widths, components]):
+            raise ValueError(f"widths are {widths}, components {components}")
+        net = FeatureNet(widths, components)
         net.load_state_dict(dict(file.tensors))  # copies float16 into float32
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         cause = str(error).splitlines()[-1].strip()

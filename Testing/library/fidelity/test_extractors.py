@@ -19,7 +19,7 @@ from CTDiffusionLogic.fidelity.extractors.feature_file import load_feature_file,
 from CTDiffusionLogic.fidelity.extractors.published_weights import read_weights
 
 WIDTHS = (4, 6, 8, 10)
-CARD = {"architecture": {"widths": list(WIDTHS)}, "training": {"seed": 3}}
+CARD = {"architecture": {"widths": list(WIDTHS), "components": 5}, "training": {"seed": 3}}
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def file(tmp_path):
     """A small network in a file."""
     torch.manual_seed(0)
     path = tmp_path / "net.safetensors"
-    save_feature_file(path, FeatureNet(WIDTHS).state_dict(), CARD)
+    save_feature_file(path, FeatureNet(WIDTHS, 5).state_dict(), CARD)
     return path
 
 
@@ -64,8 +64,8 @@ def test_a_network_of_ones_own_has_a_name_of_its_own(file):
     by_path, by_name = get_extractor(file), get_extractor(f"ctfeatures:{file}")
     assert by_path.sha256 == by_name.sha256 == load_feature_file(file).sha256
     assert by_path.name == by_name.name == f"ctfeatures:{by_path.sha256[:8]}"
-    assert by_path.dimensions == 16
-    assert by_path.features(np.zeros((3, 40, 50), np.float32), 1.0).shape == (3, 16)
+    assert by_path.dimensions == 5
+    assert by_path.features(np.zeros((3, 40, 50), np.float32), 1.0).shape == (3, 5)
 
 
 def test_equal_networks_give_equal_bytes_and_what_is_read_is_what_was_written(file, tmp_path):
@@ -148,8 +148,8 @@ def test_other_files_are_refused(file, tmp_path):
         get_extractor(pickled)
     # Whole and unchanged, but the card is not that of the weights.
     tensors = load_feature_file(file).tensors
-    for card in ({}, {"architecture": {"widths": [4, 6, 8, 12]}}, {"architecture": {"widths": [10**9] * 4}}):
-        save_feature_file(file, tensors, card)
+    for widths, components in (([4, 6, 8, 12], 5), ([10**9] * 4, 5), ([4, 6, 8, 10], 6), ([4, 6, 8], 5), (None, 5)):
+        save_feature_file(file, tensors, {"architecture": {"widths": widths, "components": components}})
         with pytest.raises(ModelFileError, match="cannot be built"):
             get_extractor(file)
 
