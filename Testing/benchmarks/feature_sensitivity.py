@@ -15,9 +15,9 @@ the real scans, 16 images per volume and plane, pixels of 1.56 mm (axial) and 5 
     HU shift, HU     10     25    50    75    100    150      0.3    2.0  8.1  18   33    74
     spacing, %       5      10    15    20    30     40       85     93   102  113  127   141
 
-Axial images of two patients at equal pixels (2.15 mm) differ by 19 to 214, the halves of one scan by 1 to 2. White noise
-below 40 HU is hardly seen where pixels average several voxels and scans have noise of their own; wrong spacing is seen
-mostly by the softness of interpolated pixels.
+Axial images of two patients at equal pixels (2.15 mm) differ by 19 to 214, the halves of one scan by 1 to 2. White
+noise below 40 HU is hardly seen where pixels average several voxels and scans have noise of their own; wrong spacing
+is seen mostly by the softness of interpolated pixels.
 """
 
 from __future__ import annotations
