@@ -148,7 +148,7 @@ def generate(
         anatomy_gap_mm=settings.anatomy_gap_mm,
         max_gap_mm=settings.max_gap_mm,
     )
-    meter, runs = _runs(ready, settings, plan, on_progress, is_cancelled, on_warning)
+    meter, runs = stage_runs(ready, settings, plan, on_progress, is_cancelled, on_warning)
     meter.check()
     anatomy = _make_anatomy(runs["anatomy"], plan, settings)
     blocks = _make_detail(runs["detail"], plan, settings, anatomy)
@@ -156,14 +156,15 @@ def generate(
     return CTVolume(hu, grid.geometry if grid else _default_geometry(settings), _metadata(ready, request, settings))
 
 
-def _runs(
+def stage_runs(
     model: GenerationModel,
     settings: Settings,
     plan: VolumePlan,
     on_progress: OnProgress | None,
     is_cancelled: Callable[[], bool] | None,
-    on_warning: Callable[[str], None] | None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> tuple[Meter, dict[str, StageRun]]:
+    """Both stages ready to make one volume, by their names, and the meter that they share."""
     sampler = SAMPLERS[settings.sampler]
     cost = _cost(model.detail.config, settings.image_size) / _cost(model.anatomy.config, settings.anatomy_size)
     unit = max(1, round(cost))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from CTDiffusionLogic.allocator import keep_freed_memory
 from CTDiffusionLogic.bundle import ModelFile, load_model, read_header
 from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.errors import InputError, ModelFileError
@@ -30,6 +31,7 @@ def measure_curve(
     *,
     run: Path | None = None,
     real: Sequence[Path] = (),
+    sampling_of: Path | None = None,
     extractor: Extractor,
     device: torch.device,
     options: MeterOptions | None = None,
@@ -43,6 +45,7 @@ def measure_curve(
         out: Folder; made if it is not there.
         run: Folder of the training, whose scans are compared with: held-out patients, and those learnt from.
         real: Instead of ``run``: scans that none of the models was trained on.
+        sampling_of: All generate as the card of this model says, but for the number of steps; None: of the newest.
         extractor: Of features.
         device: Where the models run.
         options: What is made and measured.
@@ -58,6 +61,8 @@ def measure_curve(
         OutputError: If ``out`` cannot be written.
         Cancelled: If ``is_cancelled`` says so.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     headers = sorted((read_header(path) for path in models), key=lambda header: place_of(header.card)[0])
     if not headers:
         raise InputError("There are no models to measure.", remedy="Name model files.")
@@ -68,7 +73,8 @@ def measure_curve(
                 f"{header.path} and {headers[0].path} are of different trainings: their grids differ.",
                 remedy="Name models of one training.",
             )
-    meter = _meter(load_model(headers[0].path), run, real, extractor, options)
+    sampling = read_header(sampling_of or headers[-1].path).card.get("sampling", {})
+    meter = _meter(load_model(headers[0].path), run, real, extractor, sampling, options)
     log = FidelityLog(out / "fidelity.jsonl")
     same = {"extractor_sha256": extractor.sha256, "protocol_sha256": meter.digest, "against": meter.against}
     lines: list[Line] = []
@@ -123,7 +129,12 @@ def _measured(
 
 
 def _meter(
-    model: ModelFile, run: Path | None, real: Sequence[Path], extractor: Extractor, options: MeterOptions | None
+    model: ModelFile,
+    run: Path | None,
+    real: Sequence[Path],
+    extractor: Extractor,
+    sampling: Mapping[str, Any],
+    options: MeterOptions | None,
 ) -> FidelityMeter:
     plan = model.card["plan"]
     if run is not None:
@@ -144,6 +155,7 @@ def _meter(
     return FidelityMeter(
         scans,
         extractor,
+        sampling=sampling,
         body_range_mm=(low, high),
         pixel_mm=float(plan["fov_mm"]) / int(plan["image_size"]),
         options=options,

@@ -21,7 +21,7 @@ from CTDiffusionLogic.denoiser.network import SlabDenoiser
 from CTDiffusionLogic.errors import Cancelled, CTDiffusionError
 from CTDiffusionLogic.fidelity.extractors import Extractor, get_extractor
 from CTDiffusionLogic.generation import GenerationModel
-from CTDiffusionLogic.training.export import generation_facts
+from CTDiffusionLogic.training.export import SAMPLING, generation_facts
 from CTDiffusionLogic.training.fidelity_log import FidelityLog, draw_curve
 from CTDiffusionLogic.training.fidelity_meter import FidelityMeter, MeterOptions
 from CTDiffusionLogic.training.fidelity_scans import scans_of_run
@@ -183,6 +183,7 @@ class EpochFidelity:
             self._meter = FidelityMeter(
                 scans_of_run(plan, self._corpus.cache),
                 self._extractor,
+                sampling=SAMPLING,
                 body_range_mm=plan.body_range_mm,
                 pixel_mm=plan.fov_mm / plan.image_size,
                 options=self._meter_options,

@@ -79,6 +79,8 @@ def read_lines(path: Path) -> list[Line]:
 def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> None:
     """Draw the figures of ``lines``, which may be set beside each other, over the epochs; a PNG picture.
 
+    Intervals are not drawn: they say how far figures would move with other patients, and all points move together.
+
     Raises:
         ResourceError: If matplotlib is missing.
         OutputError: If it cannot be written.
@@ -98,16 +100,6 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path, *, title: str = "
             axes.plot(*zip(*points, strict=True), label=label, **style)
 
     marker = "o" if len(lines) < 60 else None
-    if "frechet_low" in newest and len(lines) > 1:
-        spread = [line for line in lines if "frechet_low" in line]
-        axes.fill_between(
-            [line["epoch"] for line in spread],
-            [line["frechet_low"] for line in spread],
-            [line["frechet_high"] for line in spread],
-            color="black",
-            alpha=0.08,
-            linewidth=0,
-        )
     for plane, colour in _PLANES.items():
         curve(f"frechet_{plane}", plane, color=colour, linewidth=1, alpha=0.7)
     held_out = newest.get("against") == "held-out"
@@ -128,7 +120,8 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path, *, title: str = "
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
-    axes.set_xlim(left=0, right=max(epochs) * 1.02 or 1)
+    if min(epochs) < max(epochs) / 4:  # else the curve would begin far from the axis
+        axes.set_xlim(left=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"Fréchet distance ({newest.get('extractor', '')})")
     axes.set_title(title)

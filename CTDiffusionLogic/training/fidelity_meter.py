@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,7 @@ class FidelityMeter:
     Args:
         scans: Real ones; where none is held out, the figure is told against those learnt from.
         extractor: Of features.
+        sampling: How all models generate: as in a card, but for the steps, which ``options`` have.
         body_range_mm: Body positions the models know.
         pixel_mm: Of their images.
         options: What is made and measured.
@@ -109,10 +110,12 @@ class FidelityMeter:
         scans: Sequence[GridScan],
         extractor: Extractor,
         *,
+        sampling: Mapping[str, Any],
         body_range_mm: tuple[float, float],
         pixel_mm: float,
         options: MeterOptions | None = None,
     ) -> None:
+        self.sampling = dict(sampling)
         self.options = options = options or MeterOptions()
         self.extractor = extractor
         held_out, learnt = ([s for s in scans if s.held_out is side] for side in (True, False))
@@ -163,6 +166,7 @@ class FidelityMeter:
             Cancelled, ResourceError, CTDiffusionError: See
                 :func:`~CTDiffusionLogic.training.fidelity_volumes.make_short_volumes`.
         """
+        model = replace(model, card={**model.card, "sampling": self.sampling})
         volumes = make_short_volumes(model, self.wanted, on_progress=on_progress, is_cancelled=is_cancelled)
         return [to_lab_volume(volume, id=f"synthetic {n}") for n, volume in enumerate(volumes)]
 
@@ -218,6 +222,7 @@ class FidelityMeter:
             "spacing_mm": round(self.spacing_mm, 3),
             "steps": self.wanted.steps,
             "detail_steps": self.wanted.detail_steps,
+            "sampling": self.sampling,
             "against": self.against,
             "protocol": self.protocol.to_dict(),
             "protocol_sha256": self.digest,
@@ -255,7 +260,8 @@ class FidelityMeter:
     def _digest(self) -> str:
         real = [[s.id, asdict(t)] for side in (self._first, self._second) for s, t in side]
         text = json.dumps(
-            [asdict(self.options), asdict(self.wanted), self.protocol.to_dict(), self.against, real], sort_keys=True
+            [asdict(self.options), asdict(self.wanted), self.sampling, self.protocol.to_dict(), self.against, real],
+            sort_keys=True,
         )
         return hashlib.sha256(text.encode()).hexdigest()
 

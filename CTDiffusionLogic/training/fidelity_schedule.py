@@ -48,7 +48,7 @@ class FidelitySchedule:
         if not is_epoch and self.steps_per_epoch * seconds_per_step < LONG_EPOCH_S:
             return False
         if self.expected_s is None:
-            return elapsed_s >= FIRST_LOOK_S
+            return elapsed_s >= FIRST_LOOK_S and self.spent_s <= SHARE * elapsed_s
         return self.spent_s + self.expected_s <= SHARE * elapsed_s
 
     def is_too_long(self, projected_s: float, elapsed_s: float) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,18 +18,16 @@ from torch import Tensor
 from CTDiffusionLogic.denoiser.coarse import from_residual, interpolate_along_z, upsample
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.denoiser.intensity import intensity_to_hu
-from CTDiffusionLogic.generation import GenerationModel, slab_conditions
+from CTDiffusionLogic.generation import GenerationModel, slab_conditions, stage_runs
 from CTDiffusionLogic.generation_request import GenerationRequest, Settings, resolve
 from CTDiffusionLogic.geometry import Geometry
-from CTDiffusionLogic.sampling import DEFAULT_SAMPLER, SAMPLERS
+from CTDiffusionLogic.sampling import DEFAULT_SAMPLER
 from CTDiffusionLogic.slab_plan import Slab, VolumePlan, plan_volume
-from CTDiffusionLogic.stage_run import Meter, OnProgress, StageRun
+from CTDiffusionLogic.stage_run import OnProgress, StageRun
 from CTDiffusionLogic.volume import CTVolume
 
 #: Noise depends on the seed and the slice's number; so that volumes differ, their slices are numbered this far apart.
 _APART = 1 << 16
-#: A detail pass over one slab counts as so many of the anatomy's; for the progress only.
-_DETAIL_UNIT = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,27 +94,12 @@ def make_short_volumes(
         anatomy_gap_mm=first.anatomy_gap_mm,
         max_gap_mm=first.max_gap_mm,
     )
-    meter = Meter({}, on_progress, is_cancelled)
-    shared: dict[str, Any] = {
-        "sampler": SAMPLERS[DEFAULT_SAMPLER],
-        "seed": wanted.seed,
-        "device": model.device,
-        "meter": meter,
-    }
-    anatomy_run = StageRun(
-        denoiser=model.anatomy, size=first.anatomy_size, steps=first.steps, guidance=first.guidance, **shared
-    )
-    detail_run = StageRun(
-        denoiser=model.detail, size=first.image_size, steps=first.detail_steps, unit=_DETAIL_UNIT, **shared
-    )
-    meter.units = {
-        "anatomy": len(settings) * len(plan.anatomy) * anatomy_run.costs[-1],
-        "detail": len(settings) * len(plan.detail) * detail_run.costs[-1],
-    }
-    anatomy = _make_anatomy(anatomy_run, plan, settings)
+    meter, runs = stage_runs(model, first, plan, on_progress, is_cancelled)
+    meter.units = {stage: units * len(settings) for stage, units in meter.units.items()}
+    anatomy = _make_anatomy(runs["anatomy"], plan, settings)
     return [
         CTVolume(hu, Geometry((s.pixel_mm, s.pixel_mm, s.spacing_mm)), {"synthetic": "yes"})
-        for hu, s in zip(_make_detail(detail_run, plan, settings, anatomy), settings, strict=True)
+        for hu, s in zip(_make_detail(runs["detail"], plan, settings, anatomy), settings, strict=True)
     ]
 
 

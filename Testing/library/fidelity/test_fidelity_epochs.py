@@ -17,7 +17,7 @@ from CTDiffusionLogic.bundle import load_model
 from CTDiffusionLogic.corpus import prepare
 from CTDiffusionLogic.errors import ModelFileError, OutputError, UsageError
 from CTDiffusionLogic.phantom import torso_phantom
-from CTDiffusionLogic.training import fidelity_epochs, loop
+from CTDiffusionLogic.training import fidelity_epochs, fidelity_schedule, loop
 from CTDiffusionLogic.training.checkpoint import load_newest, save_checkpoint
 from CTDiffusionLogic.training.fidelity_epochs import undisturbed
 from CTDiffusionLogic.training.fidelity_log import FidelityLog, draw_curve
@@ -150,6 +150,13 @@ def test_auto_leaves_trial_runs_alone_and_puts_off_what_takes_too_long():
     assert schedule.is_due(30, 603.0 / SHARE, seconds_per_step=0.1)
 
 
+def test_auto_spends_no_more_on_measurements_that_fail():
+    schedule = FidelitySchedule("auto", 10)
+    schedule.note(10, 30.0, expected_s=None)
+    assert not schedule.is_due(20, 30.0 / SHARE - 1, seconds_per_step=1.0)
+    assert schedule.is_due(30, 30.0 / SHARE + 1, seconds_per_step=1.0)
+
+
 def test_auto_does_not_wait_for_the_end_of_long_epochs():
     schedule = FidelitySchedule("auto", 1000, expected_s=10.0)
     assert not schedule.is_due(500, 1e5, seconds_per_step=0.9 * LONG_EPOCH_S / 1000)
@@ -207,6 +214,18 @@ def test_measuring_changes_no_loss(measured, prepared, tmp_path):
     assert not (tmp_path / "plain" / "fidelity.jsonl").exists()
     plain, seen = (load_newest(folder / "checkpoints").tensors for folder in (tmp_path / "plain", run))
     assert all(torch.equal(plain[name], seen[name]) for name in plain), "nor any weight"
+
+
+def test_auto_gives_up_what_would_take_too_long_without_a_word(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(fidelity_schedule, "FIRST_LOOK_S", 0.0)
+    monkeypatch.setattr(fidelity_schedule, "SHARE", 1e-9)
+    extractor = Moments()
+    result, events = run_of(prepared, tmp_path / "run", fidelity_every="auto", extractor=extractor)
+    assert result.reason == "epochs" and extractor.calls == 0
+    assert not [facts for name, facts in events if name == "fidelity" or "goes on" in str(facts)]
+    monkeypatch.setattr(fidelity_schedule, "SHARE", 1e9)
+    run_of(prepared, tmp_path / "run", fidelity_every="auto", extractor=extractor, epochs=2)
+    assert [line["epoch"] for line in lines_of(tmp_path / "run" / "fidelity.jsonl")] == [2]
 
 
 def test_random_numbers_are_put_back():

@@ -30,6 +30,7 @@ from CTDiffusionLogic.training.fidelity_scans import (
 from CTDiffusionLogic.training.fidelity_volumes import ShortVolumes, make_short_volumes
 
 SIZE, PIXEL = 64, 6.0
+KNOWN = {"body_range_mm": (0.0, 330.0), "pixel_mm": PIXEL, "sampling": {"guidance": 1.5}}
 SMALL = MeterOptions(volumes=3, steps=2, detail_steps=2, draws=6, rounds=8, images_per_volume=6)
 
 
@@ -80,7 +81,7 @@ def scans() -> list[GridScan]:
 
 @pytest.fixture(scope="module")
 def meter(scans) -> FidelityMeter:
-    return FidelityMeter(scans, Moments(), body_range_mm=(0.0, 330.0), pixel_mm=PIXEL, options=SMALL)
+    return FidelityMeter(scans, Moments(), **KNOWN, options=SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -179,32 +180,32 @@ def test_what_was_measured_says_with_what_and_of_how_much(meter):
 
 
 def test_equal_volumes_give_equal_figures_and_another_choice_another_digest(meter, scans):
-    again = FidelityMeter(scans, Moments(), body_range_mm=(0.0, 330.0), pixel_mm=PIXEL, options=SMALL)
+    again = FidelityMeter(scans, Moments(), **KNOWN, options=SMALL)
     assert again.compare(like_real(again)) == meter.compare(like_real(meter))
-    other = FidelityMeter(
-        scans, Moments(), body_range_mm=(0.0, 330.0), pixel_mm=PIXEL, options=replace(SMALL, detail_steps=3)
-    )
+    other = FidelityMeter(scans, Moments(), **KNOWN, options=replace(SMALL, detail_steps=3))
     assert other.digest != meter.digest
-    fewer = FidelityMeter(scans[1:], Moments(), body_range_mm=(0.0, 330.0), pixel_mm=PIXEL, options=SMALL)
+    guided = FidelityMeter(scans, Moments(), **{**KNOWN, "sampling": {"guidance": 2.0}}, options=SMALL)
+    assert guided.digest != meter.digest
+    fewer = FidelityMeter(scans[1:], Moments(), **KNOWN, options=SMALL)
     assert fewer.digest != meter.digest
 
 
 def test_without_held_out_patients_those_learnt_from_are_split_for_the_floor(scans):
-    meter = FidelityMeter(scans[:3], Moments(), body_range_mm=(0.0, 330.0), pixel_mm=PIXEL, options=SMALL)
+    meter = FidelityMeter(scans[:3], Moments(), **KNOWN, options=SMALL)
     facts = meter.compare(like_real(meter))
     assert facts["against"] == "training" and facts["frechet_floor"] > 0
     assert "frechet_training" not in facts
-    alone = FidelityMeter(scans[:1], Moments(), body_range_mm=(0.0, 330.0), pixel_mm=PIXEL, options=SMALL)
+    alone = FidelityMeter(scans[:1], Moments(), **KNOWN, options=SMALL)
     facts = alone.compare(like_real(alone))
     assert "frechet_floor" not in facts and facts["frechet"] >= 0
 
 
 def test_held_out_scans_that_are_too_short_leave_those_learnt_from(scans):
     short = scan("s", gap=2.0, low=100.0, count=20, held_out=True)
-    meter = FidelityMeter([*scans[:3], short], Moments(), body_range_mm=(0.0, 330.0), pixel_mm=PIXEL, options=SMALL)
+    meter = FidelityMeter([*scans[:3], short], Moments(), **KNOWN, options=SMALL)
     assert meter.against == "training"
     with pytest.raises(InputError, match="No scan is 84 mm long"):
-        FidelityMeter([short], Moments(), body_range_mm=(0.0, 330.0), pixel_mm=PIXEL, options=SMALL)
+        FidelityMeter([short], Moments(), **KNOWN, options=SMALL)
 
 
 def test_volumes_made_together_are_those_made_one_by_one(model):
