@@ -181,6 +181,7 @@ def stage_runs(
         size=settings.anatomy_size,
         steps=settings.steps,
         guidance=settings.guidance,
+        sigma_min=settings.sigma_min,
         **shared,
     )
     detail = StageRun(

@@ -69,6 +69,7 @@ class Settings:
         body_box: Edges of the body (front, back, right, left) as parts of the image's side; NaN for unknown.
         coarse_noise: Standard deviation of the grain that made anatomy is taken to have, in intensities: the detail
             stage looks through so much of it.
+        sigma_min: Noise from which the anatomy stage's last estimate is taken as it is; None for the sampler's own.
         warnings: Sentences for the user on what lies outside of the model's range.
     """
 
@@ -90,6 +91,7 @@ class Settings:
     body_box: tuple[float, float, float, float]
     known: Mapping[int, NDArray[np.int16]] = field(repr=False)
     coarse_noise: float = 0.0
+    sigma_min: float | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -167,6 +169,7 @@ def resolve(
         body_box=body_box,
         known=known,
         coarse_noise=float(sampling.get("coarse_noise", 0.0)),
+        sigma_min=float(sampling["anatomy_sigma_min"]) if "anatomy_sigma_min" in sampling else None,
         warnings=tuple(_warnings(plan, body_mm, slices, spacing_mm)),
     )
 

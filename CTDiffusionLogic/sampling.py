@@ -234,13 +234,20 @@ class Sampler:
     anatomy_steps: int
     detail_steps: int
 
-    def times(self, stage: str, steps: int) -> list[float]:
-        """Noise levels of a stage, "anatomy" or "detail", for a number of steps."""
+    def times(self, stage: str, steps: int, *, sigma_min: float | None = None) -> list[float]:
+        """Noise levels of a stage, "anatomy" or "detail", for a number of steps.
+
+        Args:
+            stage, steps: Of the stage.
+            sigma_min: Where the last step of :func:`edm_times` begins, instead of its own; other levels stay.
+        """
+        if stage == "anatomy" and self.anatomy_times is edm_times and sigma_min is not None:
+            return edm_times(steps, sigma_min=sigma_min)
         return self.anatomy_times(steps) if stage == "anatomy" else self.detail_times(steps)
 
-    def levels(self, stage: str, steps: int) -> list[float]:
+    def levels(self, stage: str, steps: int, *, sigma_min: float | None = None) -> list[float]:
         """Noise level of each denoiser pass, in the order of the passes."""
-        times = self.times(stage, steps)[:-1]
+        times = self.times(stage, steps, sigma_min=sigma_min)[:-1]
         return [t for n, t in enumerate(times) for _ in range(1 if n == 0 else self.passes(2) - 1)]
 
 

@@ -94,6 +94,7 @@ class StageRun:
         meter: Told of each pass; may raise.
         unit: What a pass over one slab counts in the meter's units; guided steps take two.
         guidance: See :func:`~CTDiffusionLogic.guidance.guided_estimate`.
+        sigma_min: See :meth:`~CTDiffusionLogic.sampling.Sampler.times`.
         on_warning: Told when a batch had to be halved.
     """
 
@@ -106,6 +107,7 @@ class StageRun:
     meter: Meter
     unit: int = 1
     guidance: float = 1.0
+    sigma_min: float | None = None
     on_warning: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
@@ -114,7 +116,10 @@ class StageRun:
         self.finished = 0
         #: Units that one slab has cost after each step of the sampler.
         self.costs: list[int] = list(
-            accumulate(self.unit * passes_at(t, self.guidance) for t in self.sampler.levels(self.stage, self.steps))
+            accumulate(
+                self.unit * passes_at(t, self.guidance)
+                for t in self.sampler.levels(self.stage, self.steps, sigma_min=self.sigma_min)
+            )
         )
 
     def make(self, slabs: Sequence[Slab], conditions: Callable[[Slab], SlabConditions]) -> Tensor:
@@ -177,7 +182,13 @@ class StageRun:
             self.meter.passed(self.stage, (cost - last) * count, self.finished * self.costs[-1] + cost * count)
 
         self.meter.start()
-        x = self.sampler.run(model, noise(), self.sampler.times(self.stage, self.steps), noise=noise, callback=report)
+        x = self.sampler.run(
+            model,
+            noise(),
+            self.sampler.times(self.stage, self.steps, sigma_min=self.sigma_min),
+            noise=noise,
+            callback=report,
+        )
         known = conditions.mask[:, :, None, None] > 0
         made = torch.where(known, conditions.known, x).float().cpu()
         if not torch.isfinite(made).all():

@@ -15,7 +15,7 @@ DEFAULT_STEPS = {"multistep": (28, 10), "heun": (20, 10), "ddpm": (1000, 1000)}
 DEFAULT_SLICES, DEFAULT_SPACING_MM = 64, 3.0
 FEATURE_MAPS, SLAB_COPIES = 32, 16
 #: Share of the anatomy stage's passes that guidance doubles: those at high noise.
-GUIDED_SHARE = 19 / 28
+GUIDED_SHARE = 24 / 28
 
 #: Seconds per unit of work where a device was never used; one is 10^9 multiplications of the networks' inner layers.
 #: "cpu": two cores of a server (measured: 0.18 on one). The other two are guesses by what such devices can do.

@@ -38,8 +38,8 @@ HIGHEST_RATIO = 0.75
 _LEAST_DISTANCE = 0.1
 #: A distance is nearly none below this part of what is usual between people.
 _NEARLY_NONE = 0.25
-#: So many (robust) standard deviations below the real scans' median log ratio lies the limit. Robust, because real data
-#: have people under two names, and these must not make everything pass.
+#: So many (robust) standard deviations below the real scans' median log ratio lies the limit. Robust, because real
+#: data have people under two names, and these must not make everything pass.
 _DEVIATIONS, _LEAST_DEVIATION = 3.0, 0.05
 
 

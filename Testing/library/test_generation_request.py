@@ -132,6 +132,16 @@ def test_the_card_says_through_how_much_grain_the_detail_stage_looks(model):
         assert set(told) == {float(torch.tensor(wanted or 0.0))}
 
 
+def test_the_card_says_where_the_anatomy_ends(model):
+    told = []
+    watched = replaced(model, anatomy=Wrapped(model.anatomy, lambda x, t, c: told.append(float(t[0]))))
+    for sampling, last in (({}, 0.015), ({"anatomy_sigma_min": 0.3}, 0.3), ({"sampler": "heun"}, 0.015)):
+        told.clear()
+        card = {**CARD, "sampling": {**CARD["sampling"], **sampling}}
+        generate(replaced(watched, card=card), GenerationRequest(slices=8))
+        assert min(told) / (1 - min(told)) == pytest.approx(last, rel=1e-3)
+
+
 def test_guidance_widens_what_the_conditions_make(model):
     told = []
     watched = replaced(model, anatomy=Wrapped(model.anatomy, lambda x, t, c: told.append((float(t[0]), c))))

@@ -199,13 +199,14 @@ def test_the_library_and_the_estimate_agree(model):
     from CTDiffusionLogic.denoiser.network import DenoiserConfig
     from CTDiffusionLogic.generation import GenerationModel, generate
     from CTDiffusionLogic.guidance import GUIDED_FROM
+    from CTDiffusionLogic.training.export import SAMPLING
 
     assert {
         name: (one.anatomy_steps, one.detail_steps) for name, one in sampling.SAMPLERS.items()
     } == GenerateEstimate.DEFAULT_STEPS
     assert GenerateEstimate.DEFAULT_SLICES == generation_request.DEFAULT_SLICES
     assert GenerateEstimate.DEFAULT_SPACING_MM == generation_request.DEFAULT_SPACING_MM
-    levels = sampling.edm_times(sampling.ANATOMY_STEPS)
+    levels = sampling.edm_times(sampling.ANATOMY_STEPS, sigma_min=SAMPLING["anatomy_sigma_min"])
     assert sum(t >= GUIDED_FROM for t in levels) / sampling.ANATOMY_STEPS == GenerateEstimate.GUIDED_SHARE
     card = read_header(model).card
     guided = {**card, "sampling": {**card["sampling"], "guidance": 2.0}}
