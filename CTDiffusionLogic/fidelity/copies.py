@@ -170,8 +170,8 @@ def _verdict(found: Sequence[Closest], copies: Sequence[bool], limits: Limits) -
     if count:
         are = "is" if count == 1 else "are"
         return (
-            f"{count} of {total} volumes {are} closer to one training patient than other people are: look at the pairs."
-            f" The nearest training patient is {lowest:.2f} times as far as the next one{beside}."
+            f"{count} of {total} volumes {are} closer to one training patient than other people are: look at the "
+            f"pairs. The nearest training patient is {lowest:.2f} times as far as the next one{beside}."
         )
     return (
         f"No volume is closer to a training scan than other people are: 0 of {total}. At the closest, the nearest "

@@ -92,7 +92,7 @@ def independent_slices(
                 max_gap_mm=alone.max_gap_mm,
             )
             told = _shifted(on_progress, number, settings.slices)
-            meter, runs = parts._runs(ready, alone, plan, told, is_cancelled, on_warning)
+            meter, runs = parts.stage_runs(ready, alone, plan, told, is_cancelled, on_warning)
             meter.check()
             anatomy = parts._make_anatomy(runs["anatomy"], plan, alone)
             for _, hu in parts._make_detail(runs["detail"], plan, alone, anatomy):
