@@ -22,7 +22,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 /usr/bin/pyt
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
-	$(PY) Testing/demo/make_demo.py --out demo $(if $(REAL),--real "$(REAL)")
+	$(PY) Testing/demo/make_demo.py --out demo --report $(if $(REAL),--real "$(REAL)")
 
 test: $(INSTALLED)
 	$(PY) -m pytest $(ARGS)

@@ -1,9 +1,10 @@
 """The main job, end to end: generate a synthetic CT, put it beside a real scan in a Slicer scene, save and show it.
 
-    python Testing/demo/make_demo.py --out demo [--real SCAN] [--synthetic VOLUME.nrrd]
+    python Testing/demo/make_demo.py --out demo [--real SCAN] [--synthetic VOLUME.nrrd] [--report]
 
 Writes into the folder of --out: ``synthetic.nrrd`` (the volume), ``comparison.mrb`` (the scene; opens in 3D Slicer),
 ``comparison.png`` and ``comparison_soft_tissue.png`` (Slicer's slice views of both volumes, rendered off screen).
+With --report also ``report/`` (how real the volume is, measured), whose verdicts are printed at the end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(_REPOSITORY), str(_REPOSITORY / "CTDiffusion"), str(_REPOSITORY / "Testing")]
 
 from demo_scene import RealVolume, save_comparison  # noqa: E402  (needs the paths above)
+from key_figures import key_figures  # noqa: E402
 
 from CTDiffusionLogic.errors import CTDiffusionError, InputError, ResourceError  # noqa: E402
 from CTDiffusionLogic.volume_io import read_volume  # noqa: E402
@@ -45,6 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
             )
         for result in save_comparison(synthetic, real, options.out):
             _say(f"Wrote {result}")
+        if options.report:
+            folder = options.out / "report"
+            _say("Measuring how real it is: ctdiffusion evaluate")
+            for line in key_figures(path.resolve(), real, other_scans(real), folder.resolve()):
+                _say(f"  {line}")
+            _say(f"Wrote {folder / 'report.html'}")
     except CTDiffusionError as error:
         print(f"make_demo: {error}", file=sys.stderr)
         return error.exit_code
@@ -63,8 +71,7 @@ def find_real_volume(given: Path | None) -> RealVolume:
         if real.volume.metadata.get("synthetic") == "yes" and not real.is_phantom:
             raise InputError(f"{given} is synthetic.", remedy="Give a real scan to compare with.")
         return real
-    named = os.environ.get("CTDIFFUSION_DATA")
-    folder = Path(named) if named else _REPOSITORY.parent / "shared" / "ct"
+    named, folder = os.environ.get("CTDIFFUSION_DATA"), data_folder()
     if named and not folder.is_dir():
         raise InputError(f"CTDIFFUSION_DATA names {folder}, which is not a folder.", remedy="Correct or unset it.")
     candidates = [folder / scan for scan in _GOOD_SCANS] + sorted(folder.glob("**/chest*.nii.gz"))
@@ -74,6 +81,20 @@ def find_real_volume(given: Path | None) -> RealVolume:
     from CTDiffusionLogic.phantom import torso_phantom
 
     return RealVolume(torso_phantom(), "computed torso")
+
+
+def other_scans(real: RealVolume) -> list[Path]:
+    """Further good scans of the data folder, for the floors of the key figures; none beside a phantom."""
+    if real.is_phantom:
+        return []
+    folder = data_folder()
+    return [folder / s for s in _GOOD_SCANS if (folder / s).is_file() and _scan_name(folder / s) != real.name]
+
+
+def data_folder() -> Path:
+    """The folder with real scans, whether it is there or not."""
+    named = os.environ.get("CTDIFFUSION_DATA")
+    return Path(named) if named else _REPOSITORY.parent / "shared" / "ct"
 
 
 def generate(path: Path) -> Path:
@@ -110,6 +131,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results; made if it is not there")
     parser.add_argument("--real", type=Path, help="a real CT scan (file or DICOM folder) to compare with")
     parser.add_argument("--synthetic", type=Path, help="an already generated volume, instead of generating one")
+    parser.add_argument("--report", action="store_true", help="measure how real the volume is, and print the verdicts")
     return parser.parse_args(arguments)
 
 

@@ -77,6 +77,21 @@ def test_the_scene_and_the_pictures_hold_what_they_should(volumes, tmp_path):
         assert np.abs(np.asarray(lung, int) - np.asarray(soft, int)).mean() > 2  # another window
 
 
+def test_the_key_figures_come_last_and_a_second_demo_replaces_its_report(volumes, tmp_path):
+    out = tmp_path / "demo"
+    for _ in range(2):
+        finished = _run("--out", out, "--synthetic", volumes["made"], "--real", volumes["scan"], "--report")
+        assert finished.returncode == 0, finished.stderr
+        lines = finished.stdout.splitlines()
+        assert any(line.startswith("  Through-plane coherence: ") for line in lines)
+        assert any(line.startswith("  Physics of CT: ") for line in lines)
+        assert (out / "report" / "report.html").is_file()
+    (out / "report" / "report.json").unlink()  # now a folder of somebody else's
+    refused = _run("--out", out, "--synthetic", volumes["made"], "--real", volumes["scan"], "--report")
+    assert refused.returncode == 1
+    assert "report" in refused.stderr and (out / "report" / "report.html").is_file()
+
+
 def test_without_a_real_scan_it_is_a_phantom_and_called_so(volumes, tmp_path):
     (tmp_path / "empty").mkdir()
     finished = _run(
