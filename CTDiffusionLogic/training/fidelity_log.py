@@ -126,7 +126,7 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path, *, title: str = "
     axes.set_ylabel(f"Fréchet distance ({newest.get('extractor', '')})")
     axes.set_title(title)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize="small", loc="upper right")
+    figure.legend(fontsize="small", loc="outside lower center", ncols=2)  # never over a curve
     FigureCanvasAgg(figure)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png")
