@@ -201,10 +201,6 @@ def test_two_panels_show_the_same_choices(host):
     assert second.sections.compare._ui.opacitySlider.value == pytest.approx(0.8)
 
 
-def test_the_self_test_passes_as_reload_and_test_runs_it(host):
-    slicer.selfTests["CTDiffusion"](msec=1)
-
-
 def test_two_applications_after_each_other_do_not_meet(syntheticFile):
     for _ in range(2):
         with ModuleHost() as host:
