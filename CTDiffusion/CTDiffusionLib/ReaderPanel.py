@@ -28,8 +28,7 @@ _PATHS = {
 class ReaderPanel(ParameterPanel):
     """Connects the widgets of ReaderSection.ui with studies and the parameter node.
 
-    A study stops, and can be resumed, when the module is left and when the scene is closed: nothing of it stays but
-    the answers.
+    Leaving the module or closing the scene stops a study; its answers stay, and it can be resumed.
 
     :param ui: the widgets by name.
     """
@@ -386,7 +385,7 @@ class ReaderPanel(ParameterPanel):
         return f"{text} {problem}".strip(), problem, False, False
 
     def _volumes(self) -> list[Any]:
-        return [node for node in self._parameters.readerVolumes if node is not None]
+        return [node for node in self._parameters.readerVolumes if node]
 
     def _path(self) -> Path:
         return Path(self._parameters.readerFile)

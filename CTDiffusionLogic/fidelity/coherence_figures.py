@@ -151,10 +151,7 @@ def _compare_spectra(groups: Groups, draw: Draw) -> tuple[list[Figure | None], l
             )
         )
     curve = group_curve(
-        {
-            name: Rows(10 ** (group.values / 10), group.patients) if len(group) else group
-            for name, group in rows.items()
-        },
+        {name: group.from_decibel() for name, group in rows.items()},
         frequencies,
         key="coherence.spectrum",
         title="Power spectrum along z",

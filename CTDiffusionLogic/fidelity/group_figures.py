@@ -55,6 +55,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.patients)
 
+    def from_decibel(self) -> Rows:
+        """The same as powers."""
+        return Rows(10 ** (self.values / 10), self.patients) if len(self) else self
+
     @property
     def mean(self) -> NDArray[np.float64]:
         """Mean row; numbers that are missing (NaN) are left out."""

@@ -155,8 +155,9 @@ def _verdict(figures: dict[str, Figure], references: dict[str, Any], lost: list[
         )
     if references:
         outside = [r["title"].lower() for r in references.values() if not r["synthetic_inside"]]
-        where = f"all but {', '.join(outside)}" if outside else "all"
-        sentences.append(f"Of {len(references)} tissue peaks {where} lie within published ranges.")
+        named = f" (outside: {', '.join(outside)})" if outside else ""
+        inside = len(references) - len(outside)
+        sentences.append(f"{inside} of {len(references)} tissue peaks lie within published ranges{named}.")
     if lost:
         sentences.append(f"Most synthetic volumes have no peak of {', '.join(lost)}, real scans have.")
     if (figure := figures.get("physics.noise.soft")) and figure.floor is not None:

@@ -178,10 +178,7 @@ def _noise(groups: Groups, draw: Draw) -> tuple[list[Figure | None], list[Curve 
         ),
     ]
     curve = group_curve(
-        {
-            name: Rows(10 ** (group.values / 10), group.patients) if len(group) else group
-            for name, group in rows.items()
-        },
+        {name: group.from_decibel() for name, group in rows.items()},
         frequencies,
         key="physics.noise",
         title="In-plane noise power spectrum of flat soft tissue",

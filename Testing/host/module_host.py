@@ -155,7 +155,8 @@ class ModuleHost:
         if not self._hasQuit:
             self._hasQuit = True
             self.app.aboutToQuit.emit()
-            for name in {widget.moduleName for widget in self._widgets}:
+            made = {m.name for m in vars(slicer.modules).values() if getattr(m, "_widget", None)}  # shown or not
+            for name in made | {widget.moduleName for widget in self._widgets}:
                 self.app.moduleManager().moduleAboutToBeUnloaded.emit(name)
             self._processOnce()
 

@@ -5,31 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_generation import CARD, Recorder, Wrapped, replaced
+from tiny_generation import Recorder, Wrapped, replaced, tiny_model
 
-from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
 from CTDiffusionLogic.errors import Cancelled, CTDiffusionError, ResourceError
-from CTDiffusionLogic.generation import GenerationModel, GenerationRequest, generate
-
-
-@pytest.fixture(scope="module")
-def denoisers():
-    torch.manual_seed(0)
-    common = {"slices": 8, "channels": (8, 16), "layers": 1, "attention": False, "labels": 2}
-    anatomy = SlabDenoiser(DenoiserConfig(stage="anatomy", **common))
-    detail = SlabDenoiser(DenoiserConfig(stage="detail", residual_scale=0.2, **common))
-    for network in (anatomy, detail):
-        torch.nn.init.normal_(
-            network.unet.conv_out.weight, std=0.1
-        )  # zero before training: nothing would depend on it
-        torch.nn.init.normal_(network.embed_label.weight)
-        network.eval().requires_grad_(False)
-    return anatomy, detail
+from CTDiffusionLogic.generation import GenerationRequest, generate
 
 
 @pytest.fixture
-def model(denoisers):
-    return GenerationModel(*denoisers, CARD, "tiny", "ab" * 32, torch.device("cpu"))
+def model():
+    return tiny_model()
 
 
 @pytest.mark.parametrize("after", [0, 1, 7, 12])

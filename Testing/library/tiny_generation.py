@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import torch
 
+from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
+from CTDiffusionLogic.generation import GenerationModel
 from CTDiffusionLogic.geometry import Geometry
 from CTDiffusionLogic.volume import CTVolume
 
@@ -27,6 +30,24 @@ CARD = {
     "labels": ["chest", "abdomen"],
     "sampling": {"sampler": "multistep", "anatomy_steps": 3, "detail_steps": 2},
 }
+
+
+@cache
+def tiny_denoisers():
+    torch.manual_seed(0)
+    common = {"slices": 8, "channels": (8, 16), "layers": 1, "attention": False, "labels": 2}
+    anatomy = SlabDenoiser(DenoiserConfig(stage="anatomy", **common))
+    detail = SlabDenoiser(DenoiserConfig(stage="detail", residual_scale=0.2, **common))
+    for network in (anatomy, detail):
+        # Zero before training: nothing would depend on it.
+        torch.nn.init.normal_(network.unet.conv_out.weight, std=0.1)
+        torch.nn.init.normal_(network.embed_label.weight)
+        network.eval().requires_grad_(False)
+    return anatomy, detail
+
+
+def tiny_model():
+    return GenerationModel(*tiny_denoisers(), CARD, "tiny", "ab" * 32, torch.device("cpu"))
 
 
 class Recorder:
