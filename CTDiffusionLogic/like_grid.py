@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from CTDiffusionLogic.geometry import Geometry
 from CTDiffusionLogic.volume import AIR_HU, to_hu_int16
@@ -31,6 +30,8 @@ class LikeGrid:
     @property
     def axes(self) -> tuple[int, int, int]:
         """Array axes of the volume (0: slices) that run most nearly along head, back and left."""
+        from scipy.optimize import linear_sum_assignment  # here: a quarter of a second that few volumes need
+
         weights = np.abs(self.geometry.direction[::-1])  # rows: head, back, left; columns: axes i, j, k
         _, columns = linear_sum_assignment(-weights)
         return tuple(2 - int(c) for c in columns)  # type: ignore[return-value]

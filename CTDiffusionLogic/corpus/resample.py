@@ -12,7 +12,6 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch.nn import functional
 
 from CTDiffusionLogic.geometry import Geometry
@@ -79,6 +78,8 @@ def find_body(oriented: CTVolume) -> BodyBox:
     Tables are opened away where thin; where one touches the body its wings are cut by leaving out
     half a percent of the body's mass on each side.
     """
+    from scipy import ndimage  # here: generation imports this file and seldom comes here
+
     step = max(1, round(4.0 / oriented.spacing[0]))
     mask = oriented.hu[:, ::step, ::step] > BODY_HU
     cross = ndimage.generate_binary_structure(3, 1) & np.array([0, 1, 0], dtype=bool)[:, None, None]
