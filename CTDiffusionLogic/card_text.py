@@ -17,7 +17,14 @@ _HEAD = ("description", "version", "created", "ctdiffusion_version", "licence")
 def card_text(
     card: Mapping[str, Any], *, name: str, sha256: str, path: Path, shapes: Mapping[str, tuple[int, ...]]
 ) -> str:
-    """Return ``card`` as indented lines; unknown keys are shown too, so that nothing in a card stays unseen."""
+    """Return ``card`` as indented lines; unknown keys are shown too, so that nothing in a card stays unseen.
+
+    Of figures how real the volumes are, plain sentences are shown instead.
+    """
+    from CTDiffusionLogic.card_figures import in_plain_words  # late: it imports the module that this one serves
+
+    if isinstance(card.get("metrics"), Mapping):
+        card = {**card, "metrics": in_plain_words(card["metrics"])}
     weights = sum(prod(shape) for shape in shapes.values())
     size = f"{weights / 1e6:.1f} million weights"
     if path.exists():

@@ -208,12 +208,14 @@ def _own_metadata(image: sitk.Image | sitk.ImageFileReader) -> dict[str, str]:
     metadata = {k.removeprefix(HEADER_PREFIX): _from_header_value(image.GetMetaData(k)) for k in keys}
     if image.HasMetaDataKey("descrip") and image.GetMetaData("descrip").startswith("SYNTHETIC CT"):
         metadata["synthetic"] = "yes"
+        if "PARTLY REAL" in image.GetMetaData("descrip"):  # which slices, a NIfTI header has no room to say
+            metadata["partly_real"] = "yes"
     return metadata
 
 
 def _nifti_note(metadata: Mapping[str, str]) -> str:
     """At most 79 characters: what a NIfTI header can say about a synthetic volume."""
-    parts = ["PARTLY REAL"] if metadata.get("real_slices") else []
+    parts = ["PARTLY REAL"] if metadata.get("real_slices") or metadata.get("partly_real") == "yes" else []
     parts += [f"{key} {metadata[key]}" for key in ("model", "seed") if metadata.get(key)]
     return ", ".join(["SYNTHETIC CT by CTDiffusion", *parts]).encode("ascii", "replace").decode()[:79]
 

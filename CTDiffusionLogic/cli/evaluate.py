@@ -20,6 +20,7 @@ from CTDiffusionLogic.cli.cancel import CancelSwitch
 from CTDiffusionLogic.cli.console import Console
 from CTDiffusionLogic.cli.events import Finished, Metric, Progress, Started, Warned
 from CTDiffusionLogic.errors import InputError, OutputError
+from CTDiffusionLogic.models import find_model
 
 SUMMARY = "measure how real synthetic volumes are, beside real scans"
 
@@ -59,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images cut from each volume in each plane (default: %(default)s)",
     )
     add("--seed", type=whole_number(0, 2**63 - 1), default=0, help="of resampling (default: 0)")
+    add(
+        "--into-card",
+        metavar="MODEL",
+        help="also write the figures into the card of the model that made the volumes; its weights stay, but the "
+        "file's digest covers the card and changes",
+    )
     add("--allow-phantoms", action="store_true", help="let phantoms stand for real scans, for tests")
     add_device_arguments(parser)
     add_cancel_argument(parser)
@@ -76,11 +83,14 @@ def run(args: argparse.Namespace, console: Console) -> None:
         if not path.exists():
             raise InputError(f"{path} does not exist.", remedy="Check the path.")
     _check_free(args.out)
+    card_of = find_model(args.into_card) if args.into_card else None
     with CancelSwitch(args.cancel_file) as is_cancelled:
         from CTDiffusionLogic import __version__
+        from CTDiffusionLogic.card_figures import EVALUATION, digests_of, write_figures
         from CTDiffusionLogic.device import set_threads
         from CTDiffusionLogic.fidelity.evaluate import EvaluateOptions, evaluate
         from CTDiffusionLogic.fidelity.report import write_report
+        from CTDiffusionLogic.fidelity.report.card_entry import evaluation_entry
         from CTDiffusionLogic.fidelity.report.standing import standing_of_section, text_of_section
 
         set_threads(args.threads)
@@ -102,7 +112,11 @@ def run(args: argparse.Namespace, console: Console) -> None:
             reporter.warn(sentence)
         _emit_figures(console, report)
         is_cancelled.check()
-        written = write_report(report, evaluation.pictures, args.out)
+        written = [*write_report(report, evaluation.pictures, args.out)]
+    if card_of is not None:
+        written.append(card_of)
+        entry = evaluation_entry(report, digests_of(card_of))
+        console.say(f"The digest of {card_of} is now {write_figures(card_of, EVALUATION, entry)[:12]}.")
     words = {section.key: standing_of_section(section) for section in report.sections}
     for section in report.sections:
         console.say(f"{section.title}: {text_of_section(section)}. {section.verdict}")

@@ -4,7 +4,8 @@ MODEL are model files of one training, saved at different steps (copies of RUN/m
 same few short volumes, which are compared with the scans of the training (--run: patients that were held out, and
 those learnt from) or with scans that the models never saw (--real). --out receives fidelity.jsonl and fidelity.png,
 like those a training writes by itself; models that are in the file already are not measured again. All generate in
-the same way, in fewer steps than volumes for people are given.
+the same way, in fewer steps than volumes for people are given. --into-card writes the figures into a model's card:
+weights stay, the file's digest changes, since it covers the card.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from CTDiffusionLogic.cli.cancel import CancelSwitch
 from CTDiffusionLogic.cli.console import Console
 from CTDiffusionLogic.cli.events import Finished, Metric, Progress, Started
 from CTDiffusionLogic.errors import InputError
+from CTDiffusionLogic.models import find_model
 from CTDiffusionLogic.training.options import DEFAULT_EXTRACTOR
 
 SUMMARY = "measure how real images became over a training"
@@ -37,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     against.add_argument("--run", type=Path, metavar="DIR", help="folder of the training")
     against.add_argument("--real", nargs="+", type=Path, metavar="DATA", help="scans that the models never saw")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for fidelity.jsonl and fidelity.png")
+    add(
+        "--into-card",
+        metavar="MODEL",
+        help="write the figures into the card of this model file: one of the models, or a copy of one's weights",
+    )
     add(
         "--sampling-of",
         type=Path,
@@ -65,7 +72,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
     for path in (*args.models, *(args.real or ()), *filter(None, (args.run, args.sampling_of))):
         if not path.exists():
             raise InputError(f"{path} does not exist.", remedy="Check the path.")
+    card_of = find_model(args.into_card) if args.into_card else None
     with CancelSwitch(args.cancel_file) as is_cancelled:
+        from CTDiffusionLogic.bundle import read_header
+        from CTDiffusionLogic.card_figures import FIDELITY, card_entry, line_of_weights, write_figures
         from CTDiffusionLogic.device import choose_device, set_threads
         from CTDiffusionLogic.fidelity.extractors import get_extractor
         from CTDiffusionLogic.training.fidelity_curve import measure_curve
@@ -93,9 +103,16 @@ def run(args: argparse.Namespace, console: Console) -> None:
         )
     for row in ({}, *lines):
         console.say(_row(row))
-    details = {"models": len(lines), "seconds": round(time.monotonic() - began, 2)}
-    outputs = (str(args.out / "fidelity.jsonl"), str(args.out / "fidelity.png"))
-    console.emit(Finished(outputs, details))
+    details: dict[str, Any] = {"models": len(lines), "seconds": round(time.monotonic() - began, 2)}
+    outputs = [str(args.out / "fidelity.jsonl"), str(args.out / "fidelity.png")]
+    if card_of is not None:
+        by_digest = {line["model_sha256"]: line for line in lines}
+        measured = [(path, by_digest[read_header(path).sha256]) for path in args.models]
+        sha256 = write_figures(card_of, FIDELITY, card_entry(line_of_weights(measured, card_of)))
+        console.say(f"The card of {card_of} has the figures; its digest is now {sha256[:12]}.")
+        details["into_card"] = {"file": str(card_of), "sha256": sha256}
+        outputs.append(str(card_of))
+    console.emit(Finished(tuple(outputs), details))
 
 
 def _row(facts: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ A Fréchet distance falls with the number of images, so a distance and its floor
 patients are split into halves A and B, several times. The floor is the distance of A and B; the figure is that of A
 and as many synthetic volumes as B has; where there are fewer synthetic volumes, B is cut to as many. The figure for
 all images, which others publish, is told beside it without a floor. Kernel distances need none of this: they are
-without bias, so the figure takes all images and its floor lies around zero.
+without bias, so the figure takes all images and its floor lies around zero. It takes three patients (two against one).
 
 Intervals come from resampling patients and synthetic volumes; those of floors from the splits. Processor time of 200
 rounds and ten splits of three planes, one thread: 4 s for 512 images a side with 128 features, 10 s with 256, and 8 s
@@ -40,6 +40,9 @@ _MEANINGS = {
         "small counts: equal distributions give 0 on average, so it may be negative."
     ),
 }
+
+#: From this many patients on the splits of a kernel distance's floor are many enough not to be spoken of.
+_PATIENTS_FOR_FLOOR = 6
 
 Volumes = list[int]
 
@@ -81,7 +84,9 @@ class FeatureComparison:
                 remedy="Give volumes of similar spacing and height.",
             )
         self.frechet_of = {plane: _frechet(features[plane]) for plane in self.planes}
-        self.kernel_of = {plane: _kernel(kernel_sums(features[plane], self.groups)) for plane in self.planes}
+        sums = {plane: kernel_sums(features[plane], self.groups) for plane in self.planes}
+        self.kernel_of = {plane: _kernel(sums[plane]) for plane in self.planes}
+        self.kernel_within_real = {plane: _kernel(sums[plane], of_one_kind=True) for plane in self.planes}
         self.whole = {plane: self.frechet_of[plane](self.real, self.synthetic) for plane in self.planes}
         self.paired = {plane: self._paired(plane, splits, seed) for plane in self.planes}
         self.frechet = self._intervals(self.frechet_of, self._equal_counts(), rounds, seed, lowest=0.0)
@@ -157,8 +162,22 @@ class FeatureComparison:
                 f"{name}: Fréchet distances of {fewest} images with {length} features are too large, the more so the "
                 "fewer images; read them only beside their floor, which is made of as many. Kernel distances are not."
             )
+        patients, volumes = (self._counts("kernel", None)[key] for key in ("real_patients", "synthetic_volumes"))
         if len(self.kernel_floors) < len(self.planes):
-            warnings.append(f"{name}: a kernel distance needs two patients and two synthetic volumes.")
+            warnings.append(
+                f"{name}: kernel distances are not told: of each plane they need images of two patients and of two "
+                f"synthetic volumes, for volumes are compared with each other ({patients} and {volumes} were given)."
+            )
+        if any(not floor for floor in self.kernel_floors.values()):
+            warnings.append(
+                f"{name}: kernel distances have no floor, which takes three patients; {patients} were given."
+            )
+        elif self.kernel_floors and patients < _PATIENTS_FOR_FLOOR:
+            splits = min(map(len, self.kernel_floors.values()))
+            warnings.append(
+                f"{name}: the floor of kernel distances rests on {splits} splits of {patients} patients; a distance a "
+                "little beyond its interval says little."
+            )
         return warnings
 
     def _paired(self, plane: Plane, splits: int, seed: int) -> tuple[list[float], list[float], int]:
@@ -187,8 +206,11 @@ class FeatureComparison:
         }
 
     def _kernel_floor(self, plane: Plane, splits: int, seed: int) -> list[float]:
-        halves = patient_halves([self.groups[n] for n in self.real], rounds=splits, seed=seed)
-        values = [self.kernel_of[plane](one, other) for one, other in halves]
+        """KID of halves of the real patients that have images of the plane; none of two patients."""
+        real = [n for n in self.real if self.images[plane][n]]
+        halves = patient_halves([self.groups[n] for n in real], rounds=splits, seed=seed)
+        distance = self.kernel_within_real[plane]
+        values = [distance([real[n] for n in one], [real[n] for n in other]) for one, other in halves]
         return [value for value in values if np.isfinite(value)]
 
     def _kernel_floor_of(self, plane: Plane | None) -> Interval | None:
@@ -259,6 +281,8 @@ class FeatureComparison:
         if kind == "frechet":
             counts["images_per_side"] = min(self.paired[p][2] for p in planes)
             counts["splits"] = min(len(self.paired[p][0]) for p in planes)
+        elif kind == "kernel" and all(p in self.kernel_floors for p in planes):
+            counts["splits"] = min(len(self.kernel_floors[p]) for p in planes)
         return counts
 
 
@@ -277,12 +301,12 @@ def _frechet(features: Sequence[NDArray[np.float32]]) -> Callable[[Volumes, Volu
     return distance
 
 
-def _kernel(sums: KernelSums) -> Callable[[Volumes, Volumes], float]:
-    """The kernel distance of two lists of volumes; NaN where a list has fewer than two groups."""
+def _kernel(sums: KernelSums, *, of_one_kind: bool = False) -> Callable[[Volumes, Volumes], float]:
+    """The kernel distance of two lists of volumes; NaN where it cannot be told."""
 
     def distance(first: Volumes, second: Volumes) -> float:
         try:
-            return kernel_distance_of_volumes(sums, first, second)
+            return kernel_distance_of_volumes(sums, first, second, of_one_kind=of_one_kind)
         except InputError:
             return float("nan")
 

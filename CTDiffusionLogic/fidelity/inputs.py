@@ -12,6 +12,7 @@ import numpy as np
 from CTDiffusionLogic.dicom_series import find_series
 from CTDiffusionLogic.errors import InputError
 from CTDiffusionLogic.fidelity.findings import GROUPS, Group, InputVolume, LeftOut
+from CTDiffusionLogic.fidelity.partly_real import MEASURED, REAL_SLICES, cut_out, made_slices, sentence
 from CTDiffusionLogic.fidelity.volumes import LabVolume, to_lab_volume
 from CTDiffusionLogic.geometry import Geometry
 from CTDiffusionLogic.image_files import read_image_facts
@@ -22,7 +23,10 @@ from CTDiffusionLogic.volume import CTVolume, to_standard_axes
 REAL_GROUPS: tuple[Group, ...] = ("real", "training", "held-out")
 MADE_GROUPS: tuple[Group, ...] = ("synthetic", "independent")
 #: What is kept of a volume's own facts: how it was made.
-_ORIGIN = ("model", "model_sha256", "seed", "version", "steps", "sampler", "phantom")
+_ORIGIN = (
+    *("model", "model_sha256", "seed", "version", "steps", "sampler", "phantom"),
+    *("completion", REAL_SLICES, MEASURED, "independent_slices"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,8 @@ class Scan:
         shape: Slices, rows, columns after turning to standard axes, from the header.
         spacing_mm: Distance of slices, rows, columns after turning.
         metadata: Its own facts, as far as the header has them.
+        part: Slices that are measured, as it is stored, of a volume that is partly real; None: all.
+        stored: Slices of the whole volume.
     """
 
     ref: ScanRef
@@ -46,6 +52,8 @@ class Scan:
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    part: range | None = None
+    stored: int = 0
 
     @property
     def extent_mm(self) -> tuple[float, float, float]:
@@ -60,6 +68,8 @@ class Scan:
             InputError: If it cannot be used.
         """
         volume = self.ref.read()
+        if self.part is not None:
+            volume = cut_out(volume, self.part)
         lab = to_lab_volume(volume, id=self.id, patient=self.patient)
         if not set(self.groups) & set(MADE_GROUPS):
             lab = replace(lab, synthetic=False)  # a phantom that was let in stands for a patient
@@ -149,7 +159,9 @@ def _from_header(ref: ScanRef) -> Scan:
     else:
         shape, geometry, metadata = read_image_facts(ref.path)
     # An array without memory of its own: only its shape is turned.
-    turned = to_standard_axes(CTVolume(np.broadcast_to(np.int16(0), shape), geometry))
+    whole = CTVolume(np.broadcast_to(np.int16(0), shape), geometry, metadata)
+    part = made_slices(shape, metadata) if metadata.get("synthetic") == "yes" else None
+    turned = to_standard_axes(whole if part is None else cut_out(whole, part))
     dx, dy, dz = turned.spacing
     return Scan(
         ref=ref,
@@ -159,6 +171,8 @@ def _from_header(ref: ScanRef) -> Scan:
         shape=turned.shape,
         spacing_mm=(dz, dy, dx),
         metadata=metadata,
+        part=part,
+        stored=shape[0],
     )
 
 
@@ -210,6 +224,7 @@ def _sentences(scans: Sequence[Scan]) -> list[str]:
     unmarked = [s.id for s in scans if set(s.groups) & set(MADE_GROUPS) and s.metadata.get("synthetic") != "yes"]
     if unmarked:
         said.append(f"Given as synthetic, but they do not say so themselves: {_names(unmarked)}.")
+    said += [sentence(s.id, s.stored, s.part) for s in scans if s.part is not None]
     phantoms = [s.id for s in scans if set(s.groups) & set(REAL_GROUPS) and s.metadata.get("phantom") == "yes"]
     if phantoms:
         said.append(f"{len(phantoms)} of the real volumes are phantoms: the floor is not that of patients.")

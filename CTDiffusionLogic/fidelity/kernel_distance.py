@@ -5,7 +5,9 @@ paired with itself. It is zero on average between two samples of one distributio
 
 Images of one volume resemble each other, so pairs within it count much like a vector with itself. With groups, pairs
 within a group are left out as well: then the estimate is without bias for volumes (or patients) drawn at random,
-where the usual one is too large.
+where the usual one is too large. A side of one patient has no such pairs, so three patients cannot be split in two
+for a floor. But for the floor both sides are of one kind, and what the other side's pairs say stands for both: without
+bias again, only less certain.
 """
 
 from __future__ import annotations
@@ -91,26 +93,36 @@ def kernel_sums(volumes: Sequence[NDArray[np.floating]], groups: Sequence[str]) 
     return KernelSums(sums, counts.astype(np.float64), np.unique(np.asarray(groups), return_inverse=True)[1])
 
 
-def kernel_distance_of_volumes(sums: KernelSums, first: Sequence[int], second: Sequence[int]) -> float:
+def kernel_distance_of_volumes(
+    sums: KernelSums, first: Sequence[int], second: Sequence[int], *, of_one_kind: bool = False
+) -> float:
     """Unbiased KID of two lists of volumes, which may be repeated (a volume is never paired with itself).
 
+    Args:
+        sums: Of all volumes.
+        first, second: Indices.
+        of_one_kind: Both lists are drawn from one kind of volumes (real patients, for a floor): a side of a single
+            group then borrows what the other side's pairs say.
+
     Raises:
-        InputError: If a side has images of fewer than two groups.
+        InputError: If a side has images of fewer than two groups; with ``of_one_kind`` if both have.
     """
     sides = [np.bincount(np.asarray(side, dtype=int), minlength=len(sums.counts)) for side in (first, second)]
-    within = 0.0
+    found: list[float] = []
     for weights in sides:
         used = np.flatnonzero(weights)
         groups, weights, counts = sums.groups[used], weights[used], sums.counts[used]
         other = (groups[:, None] != groups[None, :]).astype(np.float64)
         number = float((weights * counts) @ other @ (weights * counts))
-        if not number:
-            raise InputError(
-                "A kernel distance needs images of at least two volumes of different patients on each side.",
-                remedy="Name more volumes.",
-            )
-        within += float(weights @ (other * sums.sums[np.ix_(used, used)]) @ weights) / number
+        if number:
+            found.append(float(weights @ (other * sums.sums[np.ix_(used, used)]) @ weights) / number)
     number = float((sides[0] @ sums.counts) * (sides[1] @ sums.counts))
+    if not number or len(found) < (1 if of_one_kind else 2):
+        raise InputError(
+            "A kernel distance needs images of at least two volumes of different patients on each side.",
+            remedy="Name more volumes.",
+        )
+    within = 2 * float(np.mean(found))
     return within - 2 * float(sides[0] @ sums.sums @ sides[1]) / number
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from CTDiffusionLogic.card_figures import card_entry
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.denoiser.network import SlabDenoiser
 from CTDiffusionLogic.errors import Cancelled, CTDiffusionError
@@ -43,8 +44,6 @@ _TOLD = (
     "extractor",
     "seconds",
 )
-#: What of a measurement goes into a model's card, besides the distances.
-_IN_CARD = ("step", "epoch", "against", "extractor", "extractor_sha256", "protocol_sha256", "counts")
 _log = logging.getLogger(__name__)
 
 
@@ -199,11 +198,6 @@ class EpochFidelity:
         if message not in self._warned:
             self._warned.add(message)
             self._report("warning", {"message": message})
-
-
-def card_entry(line: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a measurement a model's card tells."""
-    return {key: value for key, value in line.items() if key in _IN_CARD or key.startswith(("frechet", "kid"))}
 
 
 @contextmanager

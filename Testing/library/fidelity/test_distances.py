@@ -9,6 +9,7 @@ from CTDiffusionLogic.corpus.resample import BodyBox
 from CTDiffusionLogic.errors import InputError, UsageError
 from CTDiffusionLogic.fidelity.distances import FeatureMeasures, compare_features, measure_features
 from CTDiffusionLogic.fidelity.planes import Protocol, choose_protocol
+from CTDiffusionLogic.fidelity.report.standing import standing_of
 from CTDiffusionLogic.fidelity.results import PLANES
 from CTDiffusionLogic.fidelity.volumes import LabVolume
 
@@ -150,7 +151,39 @@ def test_one_patient_has_no_floor_and_one_synthetic_volume_no_kernel_distance():
     )
     assert "too few real patients" in section.verdict
     assert any("one patient" in w for w in section.warnings)
-    assert any("kernel distance needs" in w for w in section.warnings)
+    assert any("need images of two patients and of two synthetic volumes" in w for w in section.warnings)
+    assert any("(1 and 1 were given)" in w for w in section.warnings)
+
+
+@pytest.mark.parametrize(("patients", "splits"), [(2, 0), (3, 3), (4, 3), (5, 10)])
+def test_kernel_distances_have_a_floor_from_three_patients_on(patients, splits):
+    section = compare_features(volumes(patients, seed=1), volumes(5, seed=2, shift=3.0), [Drawn()], rounds=20)
+    for name in (*PLANES, "mean"):
+        figure = by_key(section)[f"kernel.drawn.{name}"]
+        assert figure.counts["splits"] == splits
+        assert (figure.floor is None) == (splits == 0)
+        if figure.floor is not None:
+            assert figure.floor.low <= figure.floor.value <= figure.floor.high < figure.synthetic.value
+            assert standing_of(figure) == "far off"
+    told = " ".join(section.warnings)
+    assert ("takes three patients; 2 were given" in told) == (patients == 2)
+    assert (f"rests on {splits} splits of {patients} patients" in told) == (patients > 2)
+
+
+def test_a_kernel_floor_of_three_patients_is_without_bias():
+    """Its three splits (two against one) cancel out exactly; their range says how different the patients are."""
+    figures = by_key(compare_features(volumes(3, seed=4), volumes(2, seed=5), [Drawn()], rounds=0))
+    floor = figures["kernel.drawn.axial"].floor
+    assert floor.value == pytest.approx(0, abs=1e-9)
+    assert floor.low < -0.1 < 0.1 < floor.high
+
+
+def test_patients_without_images_of_a_plane_do_not_take_its_kernel_floor_away():
+    """Four patients, one of them too low for coronal images: the floor is that of the other three."""
+    real = [*volumes(3, seed=1), *volumes(1, seed=5, planes=("axial",))]
+    figures = by_key(compare_features(real, volumes(3, seed=2), [Drawn()], rounds=5))
+    assert figures["kernel.drawn.coronal"].counts["splits"] == 3
+    assert figures["kernel.drawn.coronal"].floor is not None
 
 
 def test_a_missing_plane_is_named_and_no_mean_is_told():

@@ -120,5 +120,13 @@ def test_the_command(models, scans, tmp_path, monkeypatch, capfd):
         "100",
         "200",
     ]
+    copy = tmp_path / "published.safetensors"
+    model = load_model(models[0])
+    save_model(copy, model.tensors, {**model.card, "name": "published"})
+    assert main([*words, "--device", "cpu", "--into-card", str(copy)]) == 0
+    assert f"The card of {copy} has the figures" in capfd.readouterr().out
+    entry = load_model(copy).card["metrics"]["fidelity"]
+    assert (entry["step"], entry["model_sha256"]) == (200, model.sha256)
+    assert {"frechet", "frechet_floor", "extractor", "extractor_sha256", "counts"} <= entry.keys()
     assert main([*words[:-4], "--out", "x"]) == 2, "--run or --real is missing"
     assert main(["fidelity-curve", "nowhere", "--run", str(tmp_path), "--out", "x"]) == 1

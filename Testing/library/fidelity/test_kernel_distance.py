@@ -101,3 +101,15 @@ def test_what_cannot_be_told_is_refused():
         kernel_distance(one, one * np.inf)
     with pytest.raises(ValueError, match="groups"):
         kernel_distance(one, one, groups1=["a"])
+
+
+def test_a_side_of_one_patient_borrows_only_between_volumes_of_one_kind():
+    rng = np.random.default_rng(4)
+    sums = kernel_sums([rng.normal(size=(6, 5)) for _ in range(3)], ["a", "b", "c"])
+    with pytest.raises(InputError, match="on each side"):
+        kernel_distance_of_volumes(sums, [0, 1], [2])
+    within = sums.sums[0, 1] / 36
+    across = (sums.sums[0, 2] + sums.sums[1, 2]) / 72
+    assert kernel_distance_of_volumes(sums, [0, 1], [2], of_one_kind=True) == pytest.approx(2 * within - 2 * across)
+    with pytest.raises(InputError, match="on each side"):
+        kernel_distance_of_volumes(sums, [0], [1], of_one_kind=True)
