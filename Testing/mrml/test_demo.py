@@ -9,9 +9,11 @@ import make_demo
 import numpy as np
 import pytest
 from CTDiffusionLib import Layouts, Provenance, SceneVolumes
+from key_figures import key_figures
 from PIL import Image
 from rendering import has_opengl, new_app
 
+from CTDiffusionLogic.errors import ResourceError
 from CTDiffusionLogic.phantom import torso_phantom
 from CTDiffusionLogic.volume import CTVolume
 from CTDiffusionLogic.volume_io import write_volume
@@ -20,13 +22,13 @@ DEMO = Path(__file__).resolve().parents[1] / "demo" / "make_demo.py"
 METADATA = {"synthetic": "yes", "model": "torso", "model_sha256": "ab" * 32, "seed": "7", "steps": "12"}
 
 
-@pytest.fixture
-def volumes(tmp_path):
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
     """A "synthetic" and a "real" file: two different phantoms, for what their headers say."""
-    paths = {}
+    folder, paths = tmp_path_factory.mktemp("volumes"), {}
     for name, metadata, seed in (("made", METADATA, 1), ("scan", {}, 2)):
         phantom = torso_phantom(slices=12, size=64, spacing_mm=(6.4, 6.4, 16.0), seed=seed)
-        paths[name] = tmp_path / f"{name}.nrrd"
+        paths[name] = folder / f"{name}.nrrd"
         write_volume(CTVolume(phantom.hu, phantom.geometry, metadata), paths[name])
     return paths
 
@@ -42,9 +44,18 @@ def _amber(picture):
     return (red > 180) & (green > 120) & (blue < 110)
 
 
-def test_the_scene_and_the_pictures_hold_what_they_should(volumes, tmp_path):
-    out = tmp_path / "demo"
-    finished = _run("--out", out, "--synthetic", volumes["made"], "--real", volumes["scan"])
+@pytest.fixture(scope="module")
+def demo(volumes, tmp_path_factory):
+    """A whole demo where there was one before: its folder, and the process."""
+    out = tmp_path_factory.mktemp("whole") / "demo"
+    (out / "report" / "plots").mkdir(parents=True)
+    (out / "report" / "report.json").write_text("{}")
+    (out / "report" / "plots" / "of the earlier demo.png").touch()
+    return out, _run("--out", out, "--synthetic", volumes["made"], "--real", volumes["scan"], "--report")
+
+
+def test_the_scene_and_the_pictures_hold_what_they_should(demo):
+    out, finished = demo
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
     assert "Compared with: scan" in finished.stdout
@@ -77,28 +88,30 @@ def test_the_scene_and_the_pictures_hold_what_they_should(volumes, tmp_path):
         assert np.abs(np.asarray(lung, int) - np.asarray(soft, int)).mean() > 2  # another window
 
 
-def test_the_key_figures_come_last_and_a_second_demo_replaces_its_report(volumes, tmp_path):
-    out = tmp_path / "demo"
-    for _ in range(2):
-        finished = _run("--out", out, "--synthetic", volumes["made"], "--real", volumes["scan"], "--report")
-        assert finished.returncode == 0, finished.stderr
-        lines = finished.stdout.splitlines()
-        assert any(line.startswith("  Through-plane coherence: ") for line in lines)
-        assert any(line.startswith("  Physics of CT: ") for line in lines)
-        assert (out / "report" / "report.html").is_file()
-    (out / "report" / "report.json").unlink()  # now a folder of somebody else's
-    refused = _run("--out", out, "--synthetic", volumes["made"], "--real", volumes["scan"], "--report")
-    assert refused.returncode == 1
-    assert "report" in refused.stderr and (out / "report" / "report.html").is_file()
+def test_the_key_figures_come_last_and_a_second_demo_replaces_its_report(demo):
+    out, finished = demo
+    lines = finished.stdout.splitlines()
+    told = [n for n, line in enumerate(lines) if line.startswith(("  Through-plane coherence: ", "  Physics of CT: "))]
+    assert len(told) == 2
+    assert min(told) > max(n for n, line in enumerate(lines) if line.endswith(".png"))
+    assert (out / "report" / "report.html").is_file()
+    assert not (out / "report" / "plots" / "of the earlier demo.png").exists()
 
 
-def test_without_a_real_scan_it_is_a_phantom_and_called_so(volumes, tmp_path):
+def test_a_folder_of_somebody_else_s_is_no_report(volumes, tmp_path):
+    report = tmp_path / "report"
+    report.mkdir()
+    (report / "report.html").write_text("precious")
+    with pytest.raises(ResourceError, match="report"):
+        key_figures(volumes["made"], make_demo.find_real_volume(volumes["scan"]), [], report)
+    assert (report / "report.html").read_text() == "precious"
+
+
+def test_without_a_real_scan_it_is_a_phantom_and_called_so(volumes, tmp_path, monkeypatch, capsys):
     (tmp_path / "empty").mkdir()
-    finished = _run(
-        "--out", tmp_path / "demo", "--synthetic", volumes["made"], CTDIFFUSION_DATA=str(tmp_path / "empty")
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert "the built-in phantom" in finished.stdout
+    monkeypatch.setenv("CTDIFFUSION_DATA", str(tmp_path / "empty"))
+    assert make_demo.main(["--out", str(tmp_path / "demo"), "--synthetic", str(volumes["made"])]) == 0
+    assert "the built-in phantom" in capsys.readouterr().out
     app = new_app()
     assert app.io_manager.load_scene(tmp_path / "demo" / "comparison.mrb")
     names = {node.GetName() for node in map(app.scene.GetNodeByID, _volume_ids(app.scene))}
