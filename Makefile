@@ -1,5 +1,6 @@
 # make demo [REAL=path]   generate a synthetic CT, put it beside a real scan in a Slicer scene, save both to demo/
 # make test [ARGS=...]    all tests            make lint    formatting, lint, types
+#           [WORKERS=0]   in this process: prints appear at once, and a debugger works
 # make screenshots [OUT=folder MODEL=file]   pictures of the module's panel, in build/screenshots
 # make clean              remove what the above made, except .venv;  make distclean removes .venv too
 #
@@ -7,6 +8,9 @@
 # The demo uses a CPU build of PyTorch where pip offers one; see CONTRIBUTING.md for how to choose another.
 
 VENV ?= .venv
+# Processes for the tests, a file at a time in each: the tests of a file share what was costly to make. Each has one
+# thread (Testing/conftest.py) and needs about 2 GB.
+WORKERS ?= logical --maxprocesses 4
 EXTRAS := train,evaluate,slicer,dev
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --retries 10 --timeout 120 --disable-pip-version-check
@@ -25,7 +29,7 @@ demo: $(INSTALLED)
 	$(PY) Testing/demo/make_demo.py --out demo --report $(if $(REAL),--real "$(REAL)")
 
 test: $(INSTALLED)
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 screenshots: $(INSTALLED)
 	$(PY) Testing/module/screenshots.py $(if $(OUT),--out "$(OUT)") $(if $(MODEL),--model "$(MODEL)")

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+# One of several processes that share the cores has one thread: torch, numpy and OpenMP look at this when they are
+# imported, which is not before here. What the tests start inherits it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: Tests that import the host of Qt's classes.
 _NEEDS_QT = ("module/*", "packaging/test_api_names.py")

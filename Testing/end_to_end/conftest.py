@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,49 +14,9 @@ import SimpleITK as sitk
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "Testing" / "library"), str(REPOSITORY / "Testing")]
 
+from command import ENVIRONMENT, Ended, Run, command  # noqa: E402
 from dicom_files import scan_hu, write_series  # noqa: E402
 from random_model import write_random_model  # noqa: E402
-
-from CTDiffusionLogic.cli.events import Event, parse_line  # noqa: E402
-
-#: One thread: a volume must not depend on how many cores the test machine has.
-ENVIRONMENT = {
-    **{key: value for key, value in os.environ.items() if not key.startswith("CTDIFFUSION_")},
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": str(REPOSITORY),
-}
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A process that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def events(self) -> list[Event]:
-        """The events on stdout; fails if there is anything else."""
-        events = [parse_line(line) for line in self.out.splitlines()]
-        assert None not in events, self.out
-        return events  # type: ignore[return-value]
-
-    @property
-    def failure(self) -> str:
-        """The one line that says why; fails if there is more than one, or a traceback."""
-        lines = self.err.splitlines()
-        assert "Traceback" not in self.err, self.err
-        assert len([line for line in lines if line.startswith("ctdiffusion: ")]) == 1, self.err
-        assert lines[-1].startswith("ctdiffusion: "), self.err
-        return lines[-1]
-
-
-Run = Callable[..., Ended]
-
-
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "CTDiffusionLogic", *map(str, words)]
 
 
 @pytest.fixture
@@ -144,8 +102,3 @@ def two_slices(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("two") / "series"
     write_series(folder, scan_hu(2))
     return folder
-
-
-def tree(folder: Path) -> set[str]:
-    """All files and folders below ``folder``, hidden ones too."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import tree
+from command import tree
 
 NAMES = ["missing.nii.gz", "empty", "text", "truncated.nii.gz", "mr", "nan.nii.gz", "colours.nii.gz"]
 TRAIN = ("--run", "my-run", "--preset", "tiny", "--max-minutes", "5")

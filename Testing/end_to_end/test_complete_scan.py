@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 import pytest
-from conftest import tree
+from command import tree
 from dicom_files import scan_hu, write_series
 
 from CTDiffusionLogic.cli.events import Slices, Warned, parse_line

@@ -10,7 +10,7 @@ import subprocess
 import numpy as np
 import pydicom
 import pytest
-from conftest import tree
+from command import tree
 
 from CTDiffusionLogic import generation_request, sampling
 from CTDiffusionLogic.bundle import load_model

@@ -14,26 +14,7 @@ from pydicom.uid import RLELossless
 from scipy.spatial.transform import Rotation
 
 from CTDiffusionLogic.dicom_series import find_series, pseudonym
-from CTDiffusionLogic.errors import InputError
 from CTDiffusionLogic.volume_io import read_volume
-
-
-@pytest.fixture
-def refused(capfd):
-    """Reads a folder that must be refused with one clear line, and gives back that line."""
-
-    def check(path: Path) -> str:
-        with pytest.raises(InputError) as caught:
-            read_volume(path)
-        message = str(caught.value)
-        assert str(path) in message
-        assert caught.value.remedy
-        assert "\n" not in message
-        assert capfd.readouterr().err == ""
-        return message
-
-    return check
-
 
 # --- Reading ---------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -11,24 +10,6 @@ from dicom_files import scan_hu, write_series
 
 from CTDiffusionLogic.dicom_read import read_dicom_folder
 from CTDiffusionLogic.errors import InputError
-from CTDiffusionLogic.volume_io import read_volume
-
-
-@pytest.fixture
-def refused(capfd):
-    """Reads a folder that must be refused with one clear line, and gives back that line."""
-
-    def check(path: Path) -> str:
-        with pytest.raises(InputError) as caught:
-            read_volume(path)
-        message = str(caught.value)
-        assert str(path) in message
-        assert caught.value.remedy
-        assert "\n" not in message
-        assert capfd.readouterr().err == ""
-        return message
-
-    return check
 
 
 @pytest.mark.parametrize(("modality", "shown"), [("MR", "is MR, not CT"), ("PT", "is PT, not CT"), ("", "unknown")])

@@ -1,33 +1,12 @@
 """Which slices make a series, in which order, and what is said of those that make none."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from dicom_files import scan_hu, write_series
 from pydicom.uid import generate_uid
 
 from CTDiffusionLogic.dicom_series import find_series
-from CTDiffusionLogic.errors import InputError
 from CTDiffusionLogic.volume_io import read_volume
-
-
-@pytest.fixture
-def refused(capfd):
-    """Reads a folder that must be refused with one clear line, and gives back that line."""
-
-    def check(path: Path) -> str:
-        with pytest.raises(InputError) as caught:
-            read_volume(path)
-        message = str(caught.value)
-        assert str(path) in message
-        assert caught.value.remedy
-        assert "\n" not in message
-        assert capfd.readouterr().err == ""
-        return message
-
-    return check
-
 
 # --- Which slices belong together -------------------------------------------------------------------------
 

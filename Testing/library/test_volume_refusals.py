@@ -1,7 +1,6 @@
 """Files that cannot be used are refused, each with one clear line."""
 
 import gzip
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +13,6 @@ from CTDiffusionLogic.image_files import AIRLIKE_HU
 from CTDiffusionLogic.volume_io import read_volume, write_volume
 
 # --- What is refused -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def refused(capfd):
-    """Reads a path that must be refused with one clear line, and gives back that line."""
-
-    def check(path: Path, *, about: Path | None = None) -> str:
-        with pytest.raises(InputError) as caught:
-            read_volume(path)
-        message = str(caught.value)
-        assert str(about or path) in message
-        assert caught.value.remedy
-        assert "\n" not in message
-        assert not re.search(r"itk|0x[0-9a-f]{6}|Traceback", message, re.IGNORECASE), message
-        assert capfd.readouterr().err == ""  # nothing spills past the one message
-        return message
-
-    return check
 
 
 @pytest.mark.parametrize("compress", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import types
 from pathlib import Path
@@ -48,3 +49,22 @@ def host(monkeypatch):
         yield host
         host.quit()
         assert list(temporary.glob("CTDiffusion-*")) == []
+
+
+@pytest.fixture
+def noPackageServer(monkeypatch):
+    """pip as on a machine that nobody has set up, whose package server does not answer."""
+    from install_section import closedPort
+
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{closedPort()}/simple")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A Python environment with nothing but pip: the doctor answers soon."""
+    from python_environments import PythonEnvironment
+
+    return PythonEnvironment(tmp_path / "python")

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import types
 
 import pytest
 import slicer
-from host.module_host import ModuleHost
-from install_section import FAKES, Panel, closedPort, fakeWheels
+from install_section import FAKES, Panel, fakeWheels
 from python_environments import PythonEnvironment, packInstalled, writeWheel
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the environments are made for Linux and macOS")
-
-
-@pytest.fixture
-def host(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("os.setpriority", lambda *_: None)  # a busy test machine would starve the worker
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    closed = closedPort()
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{closed}/simple")
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    with ModuleHost() as host:
-        yield host
-        host.quit()
-        assert list((host.folder / "temporary").glob("CTDiffusion-*")) == []
-
-
-@pytest.fixture
-def bare(tmp_path):
-    """An environment with nothing but pip: the doctor answers soon."""
-    return PythonEnvironment(tmp_path / "python")
+pytestmark = [
+    pytest.mark.usefixtures("noPackageServer"),
+    pytest.mark.skipif(sys.platform == "win32", reason="the environments are made for Linux and macOS"),
+]
 
 
 def test_from_missing_by_way_of_broken_to_ready(host, tmp_path, monkeypatch, capsys):

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import types
 
 import pytest
 import slicer
-from host.module_host import ModuleHost
-from install_section import Panel, closedPort, fakeWheels
-from python_environments import PythonEnvironment, writeWheel
+from install_section import Panel, fakeWheels
+from python_environments import writeWheel
 
-
-@pytest.fixture
-def host(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("os.setpriority", lambda *_: None)  # a busy test machine would starve the worker
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    closed = closedPort()
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{closed}/simple")
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    with ModuleHost() as host:
-        yield host
-        host.quit()
-        assert list((host.folder / "temporary").glob("CTDiffusion-*")) == []
-
-
-@pytest.fixture
-def bare(tmp_path):
-    """An environment with nothing but pip: the doctor answers soon."""
-    return PythonEnvironment(tmp_path / "python")
+pytestmark = pytest.mark.usefixtures("noPackageServer")
 
 
 def pyTorchUtils(monkeypatch, arguments):
