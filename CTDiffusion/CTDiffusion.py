@@ -13,6 +13,7 @@ from typing import Any
 
 import slicer
 from CTDiffusionLib import Comparison, CornerAnnotation, Layouts, SampleVolumes, SceneVolumes, SelfTest, SyntheticFile
+from CTDiffusionLib.EvaluateLogic import EvaluateLogic
 from CTDiffusionLib.ExportLogic import ExportLogic
 from CTDiffusionLib.GenerateLogic import GenerateLogic
 from CTDiffusionLib.TrainLogic import TrainLogic
@@ -144,9 +145,22 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
         """What trains; made when it is first needed."""
         return TrainLogic(self.generation.worker, self.generation.settings)
 
+    @cached_property
+    def evaluations(self) -> EvaluateLogic:
+        """What measures; made when it is first needed."""
+        return EvaluateLogic(self.generation.worker)
+
     def train(self, runFolder: str | Path, **options: Any) -> Any:
         """Train a model on real scans; see CTDiffusionLib.TrainLogic.train."""
         return self.training.train(runFolder, **options)
+
+    def evaluate(self, real: Any, synthetic: Any, **options: Any) -> Any:
+        """Measure how real synthetic volumes are; see CTDiffusionLib.EvaluateLogic.evaluate."""
+        return self.evaluations.evaluate(real, synthetic, **options)
+
+    def showReport(self, report: Any) -> Any:
+        """Show the figures and plots of a measurement; see CTDiffusionLib.EvaluateLogic.showReport."""
+        return self.evaluations.showReport(report)
 
     def exportVolumes(self, nodes: Any, folder: str | Path, **options: Any) -> Any:
         """Write synthetic volumes as DICOM, NRRD or NIfTI; see CTDiffusionLib.ExportLogic.exportVolumes."""
@@ -163,6 +177,7 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
     def getParameterNodes(self) -> tuple[Any, ...]:
         """The module's choices in the scene, all in one node: of comparison, generations, exports and so on."""
         from CTDiffusionLib.CompareParameters import CompareParameters
+        from CTDiffusionLib.EvaluateParameters import EvaluateParameters
         from CTDiffusionLib.ExportParameters import ExportParameters
         from CTDiffusionLib.GenerateParameters import GenerateParameters
         from CTDiffusionLib.ReaderParameters import ReaderParameters
@@ -175,6 +190,7 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
             ExportParameters,
             TrainParameters,
             ReaderParameters,
+            EvaluateParameters,
         )
         node = super().getParameterNode()
         return tuple(wrap(node) for wrap in wraps)
@@ -193,6 +209,7 @@ class CTDiffusionTest(ScriptedLoadableModuleTest):
             self.test_insertAndCompare,
             self.test_trainingScans,
             self.test_export,
+            self.test_report,
             self.test_sampleData,
             self.test_panels,
             self.test_installation,
@@ -212,6 +229,10 @@ class CTDiffusionTest(ScriptedLoadableModuleTest):
     def test_export(self) -> None:
         """Synthetic volumes become DICOM that says so; real ones are refused, by the plug-in too."""
         SelfTest.exportDicom(self)
+
+    def test_report(self) -> None:
+        """A report becomes a table and plots; a measurement without volumes, or with wrong ones, is refused."""
+        SelfTest.evaluation(self)
 
     def test_sampleData(self) -> None:
         """The phantom is offered, and drawn without a download."""

@@ -22,7 +22,7 @@ from .Worker import Worker
 
 KIND = "install"
 #: Jobs that use what an installation replaces.
-_USERS = ("generate", "train")
+_USERS = ("generate", "train", "evaluate")
 #: So pip says how far a download is (--progress-bar=raw): "Progress 1000 of 5000".
 _PROGRESS = "Progress "
 

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from . import Provenance
 from .ComparePanel import ComparePanel
+from .EvaluatePanel import EvaluatePanel
 from .ExportPanel import ExportPanel
 from .GenerateDevices import DeviceFinder
 from .GeneratePanel import GeneratePanel
@@ -38,6 +39,7 @@ class Sections:
         self.train.modelMade.connect(self.onModelMade)
         self.train.modelFinished.connect(self.onModelFinished)
         self.export = ExportPanel(loadSection("ExportSection"), logic.exports)
+        self.evaluate = EvaluatePanel(loadSection("EvaluateSection"), logic.evaluations, self.devices)
         self.reader = ReaderPanel(loadSection("ReaderSection", onTop=False))
         self.generate.volumeMade.connect(self.onVolumeMade)
         installation = InstallLogic(logic.generation.worker, self.devices)
@@ -45,12 +47,13 @@ class Sections:
 
     def open(self) -> None:
         """Show and follow what is chosen in the scene; look for devices, the first time."""
-        compare, generate, export, train, reader = self._logic.getParameterNodes()
+        compare, generate, export, train, reader, evaluate = self._logic.getParameterNodes()
         self.compare.setParameters(compare)
         self.generate.setParameters(generate)
         self.export.setParameters(export)
         self.train.setParameters(train)
         self.reader.setParameters(reader)
+        self.evaluate.setParameters(evaluate)
         if not self.devices.isKnown:
             self.devices.ask()
 
@@ -61,6 +64,7 @@ class Sections:
         self.export.setParameters(None)
         self.train.setParameters(None)
         self.reader.setParameters(None)
+        self.evaluate.setParameters(None)
 
     def cleanup(self) -> None:
         """Slicer closes, or the module is reloaded: jobs end with their whole process trees."""
@@ -69,17 +73,19 @@ class Sections:
         self.generate.cleanup()
         self.train.cleanup()
         self.reader.cleanup()
+        self.evaluate.cleanup()
         self.install.cleanup()
         self.export.cleanup()
         self._logic.generation.worker.endAll(_("The module was closed."))
 
     def onVolumeMade(self, volume: Any) -> None:
-        """Let the user compare it at once with the volume it was made like, if there is one; or export it."""
+        """Let the user compare it at once with the volume it was made like, if there is one; export or measure it."""
         parameters = self._logic.getParameterNode()
         parameters.syntheticVolume = volume
         if (reference := Provenance.referenceVolume(volume)) is not None:
             parameters.realVolume = reference
         self.export.choose(volume)
+        self.evaluate.choose(volume)
 
     def onModelMade(self, _model: Any) -> None:
         """A training has written another checkpoint: its model can be tried while it goes on."""

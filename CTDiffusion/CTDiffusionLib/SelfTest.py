@@ -5,6 +5,7 @@ Nothing is downloaded, and nothing is computed that takes torch: it may not be i
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -16,6 +17,9 @@ import slicer
 import slicer.util
 
 from . import ExportDicom, InstallCheck, InstallPlan, Layouts, Provenance, SampleVolumes, SceneVolumes, TrainData
+from .EvaluateLogic import EvaluateLogic
+from .EvaluatePlots import EvaluatePlots
+from .EvaluateReport import FORMAT, FORMAT_VERSION, EvaluateReport
 from .GenerateDevices import DeviceFinder
 from .GenerateSettings import GenerateSettings, MemoryStore
 from .TrainLogic import TrainLogic
@@ -119,6 +123,57 @@ def exportDicom(test: Any) -> None:
         test.assertEqual(plugin.examineForExport(hierarchy.GetItemByDataNode(real)), [])
 
 
+def evaluation(test: Any) -> None:
+    """A report becomes a table and plots; a measurement without volumes, or with wrong ones, is refused.
+
+    :param test: a unittest.TestCase.
+    """
+    from CTDiffusionLogic.errors import InputError
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "report.json").write_text(json.dumps(_report()), encoding="utf-8")
+        report = EvaluateReport.read(folder)
+    plots = EvaluatePlots(report)
+    plots.update()
+    test.assertEqual(plots.table().GetNumberOfRows(), 1)
+    test.assertEqual(float(plots.table().GetTable().GetValueByName(0, "synthetic").ToString()), 57.5)
+    (chart,) = plots.charts()
+    test.assertEqual(chart.GetNumberOfPlotSeriesNodes(), 2)
+    test.assertIn("Slices differ.", report.summary())
+    hu = np.full((8, 16, 16), 40, np.int16)
+    real = SceneVolumes.insertVolume(hu, _IJK_TO_RAS, "real")
+    synthetic = SceneVolumes.insertSyntheticVolume(hu, _IJK_TO_RAS)
+    evaluations = EvaluateLogic(Worker())
+    for chosen in (([real], []), ([], [synthetic]), ([synthetic], [synthetic])):
+        with test.assertRaises(InputError):
+            evaluations.evaluate(*chosen)
+
+
+def _report() -> dict[str, Any]:
+    """The least that a report.json has: one figure and one curve."""
+    figure: dict[str, Any] = {"key": "coherence.difference.3mm", "title": "Differences", "unit": "HU", "plane": None}
+    figure |= {"synthetic": {"value": 57.5, "low": 50.0, "high": 60.0}, "floor": None, "standing": "off"}
+    figure |= {"extractor": "", "meaning": ""}
+    curve: dict[str, Any] = {
+        "key": "coherence.difference",
+        "title": "Differences",
+        "x": [3.0, 6.0],
+        "x_log": True,
+        "y_log": False,
+    }
+    curve |= {"lines": {"real": [50.0, 70.0], "synthetic": [57.0, None]}, "bands": {}}
+    curve |= {"x_title": "Distance", "x_unit": "mm", "y_title": "Difference", "y_unit": "HU"}
+    section: dict[str, Any] = {
+        "key": "coherence",
+        "title": "Coherence",
+        "verdict": "Slices differ.",
+        "standing": "off",
+        "details": {},
+    }
+    section |= {"figures": [figure], "curves": [curve]}
+    return {"format": FORMAT, "format_version": FORMAT_VERSION, "sections": [section]}
+
+
 def sampleData(test: Any) -> None:
     """The phantom is offered, and drawn without a download.
 
@@ -152,11 +207,13 @@ def panels(test: Any) -> None:
         return
     sections = slicer.modules.ctdiffusion.widgetRepresentation().self().sections
     sections.open()
-    for section in (sections.generate, sections.compare, sections.train, sections.export, sections.install):
+    withButtons = (sections.generate, sections.compare, sections.train, sections.export, sections.evaluate)
+    for section in (*withButtons, sections.install):
         test.assertTrue(vars(section._ui))
     test.assertFalse(sections.train._ui.trainButton.enabled)  # there are no scans
     test.assertTrue(sections.train._ui.trainButton.toolTip)
     test.assertFalse(sections.export._ui.exportButton.enabled)  # and no volumes
+    test.assertFalse(sections.evaluate._ui.evaluateButton.enabled)
     test.assertTrue(sections.install._ui.installStatusLabel.text)
 
 

@@ -226,6 +226,30 @@ def takeReaderStudy(host: ModuleHost, camera: Camera, widget: Any) -> None:
     camera.take(section, "reader-results")
 
 
+def takeMeasurement(host: ModuleHost, camera: Camera, widget: Any) -> None:
+    """The section Measure when it can start, with a report, and with a file that is no report."""
+    from evaluation_report import write_report_json
+
+    evaluate = widget.sections.evaluate
+    ui, section = evaluate._ui, widget.parent.findChild(name="evaluateCollapsibleButton")
+    ui.evaluateAdvancedCollapsibleButton.collapsed = True
+    for group, path in (("Real", "/data/scans"), ("Synthetic", "/data/made/torso-1.nrrd")):
+        ui_list = getattr(ui, f"evaluate{group}ListWidget")
+        if ui_list.count:
+            ui_list.item(0).setCheckState(QtCore.Qt.CheckState.Checked)
+        evaluate.sources[group.lower()]._add([path])
+    ui.evaluateFolderEdit.currentPath = "/data/CTDiffusion reports"
+    camera.take(section, "measure-ready")
+    for folder in ("measurement 2026-11-22 15.04", "no report"):
+        path = write_report_json(host.folder / folder)
+        if folder == "no report":
+            (path / "report.json").write_text("{}")
+        host.answers.append(str(path / "report.json"))
+        host.click(ui.evaluateEarlierButton)
+        camera.take(section, "measure-done" if folder != "no report" else "measure-refused")
+    host.click(ui.evaluateLayoutButton)
+
+
 def takeTraining(host: ModuleHost, camera: Camera, widget: Any) -> None:
     """The section Train while it learns from phantoms, when it has been stopped, and when it fails."""
     from CTDiffusionLogic.phantom import torso_phantom
@@ -287,6 +311,7 @@ def takeAll(folder: Path, model: Path, *, withGeneration: bool = True) -> list[P
             widget.sections.generate._ui.modelFileEdit.currentPath = str(model)
         takeSections(host, camera, widget)
         takeInstallation(camera, widget)
+        takeMeasurement(host, camera, widget)
         takeReaderStudy(host, camera, widget)
         if withGeneration:
             takeGeneration(host, camera, widget, model)
