@@ -1,9 +1,10 @@
-"""What tests of files share."""
+"""What tests of the library share."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,16 @@ def refused(capfd) -> Callable[..., str]:
         return message
 
     return check
+
+
+@pytest.fixture(scope="module")
+def rough_body_positions() -> Iterator[None]:
+    """Scans are prepared with body positions that are only roughly right: a tenth of the steps, which take 10 s.
+
+    What the steps are for is tested in test_corpus.py.
+    """
+    from CTDiffusionLogic.corpus import prepare
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "fit_body_position", partial(prepare.fit_body_position, steps=50))
+        yield

@@ -29,7 +29,7 @@ def phantom(**changes):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepared(tmp_path_factory, rough_body_positions):
     folder = tmp_path_factory.mktemp("scans")
     for seed in range(4):
         write_volume(phantom(seed=seed, slices=20 + 4 * seed), folder / f"sub-{seed}.nii.gz")

@@ -10,6 +10,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 import slicer
+from sections import checkControls, checkKeys
 
 from CTDiffusionLogic.volume_io import read_volume
 
@@ -223,7 +224,7 @@ def test_for_scripts(panel):
 
 
 def test_it_fits_into_a_narrow_panel_and_can_be_reached_by_keyboard(panel):
-    from PySide6 import QtCore, QtWidgets
+    from PySide6 import QtWidgets
 
     section = panel.ui.exportCollapsibleButton
     panel.first.SetName("SYNTHETIC a model with a long name and more of it, seed 123456789 (partial)")
@@ -231,13 +232,5 @@ def test_it_fits_into_a_narrow_panel_and_can_be_reached_by_keyboard(panel):
     panel.ui.exportLogCollapsibleButton.collapsed = False
     panel.host.process(0.05)
     assert QtWidgets.QWidget.minimumSizeHint(section).width() <= 360
-    inputs = (QtWidgets.QPushButton, QtWidgets.QLineEdit, QtWidgets.QComboBox)
-    found = [w for w in vars(panel.ui).values() if isinstance(w, inputs) and not w.name.startswith("qt_")]
-    found = [w for w in found if "Collapsible" not in w.name]
-    assert len(found) >= 7
-    for widget in found:
-        assert widget.toolTip, widget.name
-        assert widget.focusPolicy != QtCore.Qt.NoFocus, widget.name
-    labels = [w.text for w in vars(panel.ui).values() if isinstance(w, QtWidgets.QLabel) and "&" in w.text]
-    keys = [text[text.index("&") + 1].lower() for text in labels]
-    assert len(keys) == len(set(keys)) == 6
+    checkControls(panel.ui, QtWidgets.QPushButton, QtWidgets.QLineEdit, QtWidgets.QComboBox, atLeast=7)
+    checkKeys(panel.ui, atLeast=6)

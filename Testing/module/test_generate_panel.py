@@ -9,6 +9,7 @@ import time
 import pytest
 import slicer
 from process_groups import isGone
+from sections import CPU, checkControls, knowDevices
 
 
 class Panel:
@@ -16,15 +17,8 @@ class Panel:
 
     def __init__(self, host, monkeypatch, *, withDoctor=False):
         host.loadModule("CTDiffusion")
-        from CTDiffusionLib import GenerateDevices
-
         if not withDoctor:
-
-            def ask(finder):
-                finder.devices = [GenerateDevices.Device("cpu", "CPU (x86_64), 2 threads, 8 GB")]
-                finder.changed.emit()
-
-            monkeypatch.setattr(GenerateDevices.DeviceFinder, "ask", ask)
+            knowDevices(monkeypatch)
         self.host = host
         self.widget = host.openModule("CTDiffusion")
         self.panel = self.widget.sections.generate
@@ -72,9 +66,9 @@ def test_from_an_empty_scene_to_a_volume(panel, model, capsys):
     assert "64 x 64 pixels of 6 mm" in ui.modelInfoLabel.text
     assert ui.estimateLabel.text.startswith("about ")
     assert "guess" in ui.estimateLabel.text
-    assert ui.estimateLabel.text.endswith("It will run on the CPU: CPU (x86_64), 2 threads, 8 GB.")
+    assert ui.estimateLabel.text.endswith(f"It will run on the CPU: {CPU}.")
     assert ui.deviceComboBox.currentText == "Automatic: CPU"
-    assert ui.deviceInfoLabel.text == "CPU (x86_64), 2 threads, 8 GB"
+    assert ui.deviceInfoLabel.text == CPU
     said = []
     worker, polls = panel.panel._logic.worker, []
     poll = worker.poll
@@ -270,12 +264,7 @@ def test_devices_come_from_the_doctor(host, monkeypatch, capsys):
 
 
 def test_everything_has_a_tool_tip_and_can_be_reached(panel):
-    from PySide6 import QtCore, QtWidgets
+    from PySide6 import QtWidgets
 
     inputs = (QtWidgets.QPushButton, QtWidgets.QSpinBox, QtWidgets.QDoubleSpinBox, QtWidgets.QComboBox)
-    found = [w for w in vars(panel.ui).values() if isinstance(w, (*inputs, QtWidgets.QCheckBox))]
-    found = [w for w in found if not w.name.startswith("qt_") and "Collapsible" not in w.name]
-    assert len(found) >= 12
-    for widget in found:
-        assert widget.toolTip, widget.name
-        assert widget.focusPolicy != QtCore.Qt.NoFocus, widget.name
+    checkControls(panel.ui, *inputs, QtWidgets.QCheckBox, atLeast=12)

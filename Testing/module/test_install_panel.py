@@ -10,6 +10,7 @@ import pytest
 import slicer
 from install_section import FAKES, Panel, fakeWheels
 from python_environments import PythonEnvironment, packInstalled, writeWheel
+from sections import checkControls
 
 pytestmark = [
     pytest.mark.usefixtures("noPackageServer"),
@@ -73,8 +74,8 @@ def test_nothing_is_downloaded_without_consent(host, bare, monkeypatch):
     assert not panel.ui.repairButton.enabled
     panel.click(panel.ui.installButton, "Use pip", "Cancel")
     asked = host.messages[-1].text
-    assert "PyTorch, diffusers, safetensors, accelerate, matplotlib, pillow will be installed into" in asked
-    assert "About 394 MB will be downloaded; they take about 1.5 GB on the disk." in asked
+    assert "safetensors, accelerate, matplotlib, pillow, monai, jinja2 will be installed into" in asked
+    assert "About 398 MB will be downloaded; they take about 1.6 GB on the disk." in asked
     assert not panel.logic.isRunning
     panel.click(panel.ui.installButton, "Cancel")
     assert not panel.logic.isRunning
@@ -160,11 +161,7 @@ def test_instructions_can_be_copied(host, bare, monkeypatch, tmp_path):
 
 
 def test_everything_has_a_tool_tip_and_can_be_reached(host, bare, monkeypatch):
-    from PySide6 import QtCore, QtWidgets
+    from PySide6 import QtWidgets
 
     panel = Panel(host, bare, monkeypatch)
-    found = [w for w in vars(panel.ui).values() if isinstance(w, QtWidgets.QPushButton | QtWidgets.QPlainTextEdit)]
-    assert len(found) >= 7
-    for widget in found:
-        assert widget.toolTip, widget.name
-        assert widget.focusPolicy != QtCore.Qt.NoFocus, widget.name
+    checkControls(panel.ui, QtWidgets.QPushButton, QtWidgets.QPlainTextEdit, atLeast=7)

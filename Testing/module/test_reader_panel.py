@@ -11,6 +11,7 @@ import pytest
 import slicer
 from host.module_host import ModuleHost
 from PySide6 import QtCore, QtGui, QtTest, QtWidgets
+from sections import checkControls, checkKeys
 
 from CTDiffusionLogic.fidelity.reader_files import key_path, open_study
 from CTDiffusionLogic.geometry import Geometry
@@ -392,13 +393,5 @@ def test_the_section_fits_into_a_narrow_panel_and_can_be_reached_by_keyboard(pan
     assert QtWidgets.QWidget.sizeHint(panel.ui.readerCollapsibleButton).width() <= 378
     panel.start()
     inputs = (QtWidgets.QPushButton, QtWidgets.QLineEdit, QtWidgets.QComboBox, QtWidgets.QSpinBox, QtWidgets.QCheckBox)
-    found = [w for w in vars(panel.ui).values() if isinstance(w, inputs) and not w.name.startswith("qt_")]
-    found = [w for w in found if "Collapsible" not in w.name]
-    assert len(found) >= 19
-    for widget in found:
-        assert widget.toolTip, widget.name
-        assert widget.focusPolicy != QtCore.Qt.NoFocus, widget.name
-    labels = [w.text for w in vars(panel.ui).values() if isinstance(w, QtWidgets.QLabel) and "&" in w.text]
-    buttons = [w.text for w in vars(panel.ui).values() if isinstance(w, QtWidgets.QAbstractButton) and "&" in w.text]
-    keys = [text[text.index("&") + 1].lower() for text in (*labels, *buttons)]
-    assert len(keys) == len(set(keys))
+    checkControls(panel.ui, *inputs, atLeast=19)
+    checkKeys(panel.ui, atLeast=8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
+from sections import checkControls
 from train_section import Panel, insert
 
 
@@ -128,13 +129,7 @@ def test_choices_are_saved_with_the_scene(panel, tmp_path):
 
 
 def test_everything_has_a_tool_tip_and_can_be_reached(panel):
-    from PySide6 import QtCore, QtWidgets
+    from PySide6 import QtWidgets
 
     inputs = (QtWidgets.QPushButton, QtWidgets.QSpinBox, QtWidgets.QComboBox, QtWidgets.QListWidget)
-    kinds = (*inputs, QtWidgets.QCheckBox, QtWidgets.QLineEdit)
-    found = [w for w in vars(panel.ui).values() if isinstance(w, kinds)]
-    found = [w for w in found if w.name and not w.name.startswith("qt_") and "Collapsible" not in w.name]
-    assert len(found) >= 17
-    for widget in found:
-        assert widget.toolTip, widget.name
-        assert widget.focusPolicy != QtCore.Qt.NoFocus, widget.name
+    checkControls(panel.ui, *inputs, QtWidgets.QCheckBox, QtWidgets.QLineEdit, atLeast=17)

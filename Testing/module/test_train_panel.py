@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import pytest
 import slicer
 from process_groups import isGone
+from sections import CPU
 from train_section import PATIENCE, Panel, nodes
 
 from CTDiffusionLogic.bundle import read_header
+from CTDiffusionLogic.corpus import prepare
 from CTDiffusionLogic.phantom import torso_phantom
+from CTDiffusionLogic.training.options import TrainOptions
+from CTDiffusionLogic.training.run import train
 from CTDiffusionLogic.volume_io import write_volume
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def scans(tmp_path_factory):
     """Three phantom scans and one with too few slices, in a folder."""
     folder = tmp_path_factory.mktemp("scans")
@@ -33,14 +33,13 @@ def scans(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def halfTrained(scans, tmp_path_factory):
-    """The folder of a training of one epoch, from the command line."""
+    """The folder of a training of one epoch; body positions are only roughly right."""
     run = tmp_path_factory.mktemp("half") / "run"
-    options = ["--preset", "tiny", "--image-size", "64", "--epochs", "1", "--device", "cpu", "--seed", "3"]
-    command = [sys.executable, "-m", "CTDiffusionLogic", "train", str(scans), "--run", str(run), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "fit_body_position", partial(prepare.fit_body_position, steps=50))
+        train(TrainOptions(data=(scans,), run=run, preset="tiny", image_size=64, epochs=1, device="cpu", seed=3))
     return run
 
 
@@ -68,9 +67,9 @@ def test_from_three_scans_to_a_model_and_its_first_volume(panel, scans, tmp_path
     assert not ui.resumeButton.enabled
     assert "training 20" in ui.runFolderEdit.currentPath
     run = tmp_path / "my training"
-    panel.choose(run, scans, epochsSpinBox=3)
+    panel.choose(run, scans, epochsSpinBox=2)
     assert panel.rows() == [f"Folder: {scans}"]
-    assert ui.trainDeviceComboBox.currentText == "Automatic: CPU (x86_64), 2 threads, 8 GB"
+    assert ui.trainDeviceComboBox.currentText == f"Automatic: {CPU}"
     said, bars, polls = [], [], []
     worker = panel.panel._logic.worker
     poll = worker.poll
@@ -118,7 +117,8 @@ def test_from_three_scans_to_a_model_and_its_first_volume(panel, scans, tmp_path
     assert "64 x 64 pixels" in panel.generate.modelInfoLabel.text
     card = read_header(run / "model.safetensors").card
     assert card["training"]["patients"] == 2
-    panel.generate.slicesSpinBox.value = 8
+    for name, value in {"slicesSpinBox": 8, "stepsSpinBox": 2, "detailStepsSpinBox": 2}.items():
+        getattr(panel.generate, name).value = value
     host.click(panel.generate.generateButton)
     generation = panel.widget.sections.generate._run
     host.process(until=lambda: not generation.isRunning, timeout=PATIENCE)
@@ -168,7 +168,7 @@ def test_stop_in_the_middle_and_resume(panel, halfTrained, tmp_path):
 
 
 def test_the_worker_is_killed(panel, halfTrained, tmp_path):
-    run = panel.resume(halfTrained, tmp_path)
+    run = panel.resume(halfTrained, tmp_path, untilItTrains=False)
     os.kill(run.job._process.processID, signal.SIGKILL)
     text = panel.end(run)
     assert text.startswith("Failed: The worker was ended from outside")
@@ -202,7 +202,7 @@ def test_the_scene_is_closed_and_a_second_start_refused_while_it_runs(panel, hal
 
 @pytest.mark.parametrize("how", ["the application ends", "the module is reloaded"])
 def test_nothing_survives(panel, halfTrained, tmp_path, how):
-    run = panel.resume(halfTrained, tmp_path)
+    run = panel.resume(halfTrained, tmp_path, untilItTrains=how == "the application ends")
     process, folder = run.job._process, run.job.folder
     if how == "the application ends":
         panel.host.quit()

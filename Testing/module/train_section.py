@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import slicer
+from sections import knowDevices
 
 #: What a training may take on a machine that has other things to do, seconds.
 PATIENCE = 900
@@ -16,13 +17,7 @@ class Panel:
 
     def __init__(self, host, monkeypatch):
         host.loadModule("CTDiffusion")
-        from CTDiffusionLib import GenerateDevices
-
-        def ask(finder, **_options):
-            finder.devices = [GenerateDevices.Device("cpu", "CPU (x86_64), 2 threads, 8 GB")]
-            finder.changed.emit()
-
-        monkeypatch.setattr(GenerateDevices.DeviceFinder, "ask", ask)
+        knowDevices(monkeypatch)
         self.host = host
         self.widget = host.openModule("CTDiffusion")
         self.panel = self.widget.sections.train
@@ -54,16 +49,18 @@ class Panel:
         self.host.process(until=lambda: not run.isRunning, timeout=PATIENCE)
         return self.ui.trainStatusLabel.text
 
-    def resume(self, halfTrained, tmp_path):
-        """Resume a copy of a training, without a limit; return what runs."""
+    def resume(self, halfTrained, tmp_path, *, untilItTrains=True):
+        """Resume a copy of a training, without a limit; return what runs, once it trains or at least has begun."""
         folder = tmp_path / "half"
         shutil.copytree(halfTrained, folder)
         self.ui.runFolderEdit.currentPath = str(folder)
         self.ui.minutesSpinBox.value = 0
         assert not self.ui.trainButton.enabled  # no scans, and the folder is taken
         run = self.start("resumeButton")
-        self.host.process(until=lambda: run.step > 20 or not run.isRunning, timeout=PATIENCE)
-        assert run.isRunning, run.log
+        if untilItTrains:
+            self.untilItTrains(run)
+        else:
+            self.host.process(until=lambda: '"event": "started"' in run.log, timeout=PATIENCE)
         return run
 
     def rows(self):

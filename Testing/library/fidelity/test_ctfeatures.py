@@ -99,26 +99,32 @@ def _larger(images, severity):
 FAULTS = [_blurred, _noisy, _offset, _darker, _larger]
 
 
-@pytest.mark.parametrize("source", ["phantom_slices", "held_out_slices"])
+@pytest.fixture(scope="module", params=["phantom_slices", "held_out_slices"])
+def images(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def clean(extractor, images):
+    """The features of all images as they are."""
+    return extractor.features(images, 2.0)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_more_of_a_fault_the_farther(extractor, source, fault, request):
-    images = request.getfixturevalue(source)
-    clean = extractor.features(images, 2.0)
+def test_the_more_of_a_fault_the_farther(extractor, images, clean, fault):
     distances = [
         frechet_from_features(clean, extractor.features(fault(images, severity).astype(np.float32), 2.0))
-        for severity in (0.25, 0.5, 0.75, 1.0)
+        for severity in (0.25, 0.5, 1.0)
     ]
     assert distances[0] > 0.2
     assert all(np.diff(distances) > 0), distances
 
 
-@pytest.mark.parametrize("source", ["phantom_slices", "held_out_slices"])
-def test_faults_are_farther_than_slices_of_the_same_bodies(extractor, source, request):
-    images = request.getfixturevalue(source)
-    floor = frechet_from_features(*(extractor.features(images[k::2], 2.0) for k in (0, 1)))
+def test_faults_are_farther_than_slices_of_the_same_bodies(extractor, images, clean):
+    floor = frechet_from_features(clean[::2], clean[1::2])
     for fault in FAULTS:
         faulty = fault(images[1::2], 1.0).astype(np.float32)
-        assert frechet_from_features(extractor.features(images[::2], 2.0), extractor.features(faulty, 2.0)) > 2 * floor
+        assert frechet_from_features(clean[::2], extractor.features(faulty, 2.0)) > 2 * floor
 
 
 def test_mirrored_bodies_are_seen(extractor, held_out_slices):

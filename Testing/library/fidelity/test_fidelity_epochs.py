@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from PIL import Image
 
 from CTDiffusionLogic.bundle import load_model
-from CTDiffusionLogic.corpus import prepare
 from CTDiffusionLogic.errors import ModelFileError, OutputError, UsageError
 from CTDiffusionLogic.phantom import torso_phantom
 from CTDiffusionLogic.training import fidelity_epochs, fidelity_schedule, loop
@@ -52,13 +50,12 @@ class Broken(Moments):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small():
-    """Measurements of a second, body positions that are only roughly right, and no sample sheets."""
+def small(rough_body_positions):
+    """Measurements of a second, and no sample sheets."""
     options = MeterOptions(volumes=2, steps=2, detail_steps=2, draws=3, rounds=4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fidelity_epochs, "MeterOptions", lambda: options)
         patch.setattr(loop, "write_sheet", lambda *_, **__: Path())
-        patch.setattr(prepare, "fit_body_position", partial(prepare.fit_body_position, steps=50))
         yield
 
 
@@ -67,7 +64,7 @@ def prepared(tmp_path_factory, small) -> Path:
     """A run folder whose scans are on the grid."""
     folder = tmp_path_factory.mktemp("scans")
     for seed in range(3):
-        volume = torso_phantom(slices=24, size=64, spacing_mm=(6.0, 6.0, 6.0), seed=seed)
+        volume = torso_phantom(slices=16, size=64, spacing_mm=(6.0, 6.0, 9.0), seed=seed)
         write_volume(volume, folder / f"scan{seed}.nii.gz")
     run = folder / "run"
     options = {**TINY, "fidelity_every": "off"}
