@@ -48,6 +48,22 @@ def open_views() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
+def bent(app: Any) -> Any:
+    """A transform node that bends space."""
+    import vtk
+
+    node = app.scene.AddNewNodeByClass("vtkMRMLTransformNode")
+    spline = vtk.vtkThinPlateSplineTransform()
+    for landmarks, shift in ((spline.SetSourceLandmarks, 0.0), (spline.SetTargetLandmarks, 9.0)):
+        points = vtk.vtkPoints()
+        for n in range(5):
+            points.InsertNextPoint(n, n * n, n * shift)
+        landmarks(points)
+    node.SetAndObserveTransformToParent(spline)
+    return node
+
+
+@pytest.fixture
 def oblique() -> np.ndarray:
     """IJK to RAS of a tilted and turned scan whose rows run to the left and columns to the back, as in DICOM."""
     turn, tilt = np.radians(11.0), np.radians(-23.0)
