@@ -52,6 +52,11 @@ TRAINING = (
     Requirement("matplotlib", "3.8", "matplotlib", "pictures while training"),
     Requirement("pillow", "10", "PIL", "pictures while training"),
 )
+#: What measuring how real volumes are needs besides, and matplotlib and pillow of TRAINING.
+EVALUATION = (
+    Requirement("monai", "1.5", "monai", "measuring how real volumes are"),
+    Requirement("jinja2", "3.1", "jinja2", "reports of measurements"),
+)
 #: What an installation must never replace where it is there: 3D Slicer's own packages, and PyTorch, whose build
 #: was chosen for the graphics card.
 PROTECTED = ("numpy", "scipy", "SimpleITK", "pydicom", "requests", "pillow", "vtk", "pip", "torch", "torchvision")

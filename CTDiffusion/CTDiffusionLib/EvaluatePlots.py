@@ -153,8 +153,8 @@ class EvaluatePlots:
             for side, bound in zip((_("low"), _("high")), curve.bands.get(group, ()), strict=False):
                 column = f"{group} 95 % {side}"
                 columns[column] = _positive(bound) if curve.yLog else list(bound)
-                name = _("{group}, 95 % of the volumes, {side}").format(group=group, side=side)
-                lines.append(_Line("x", column, name, color, style="Dot", width=1))
+                name = _("{group}, 95 % {side}").format(group=group, side=side)
+                lines.append(_Line("x", column, name, color, style="Dot"))
         chart = self._fillChart(curve.key, curve.title, (curve.xTitle, curve.yTitle), columns, lines)
         chart.SetXAxisLogScale(curve.xLog and min(curve.x) > 0)
         chart.SetYAxisLogScale(curve.yLog)

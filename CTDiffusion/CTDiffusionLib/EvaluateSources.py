@@ -129,8 +129,9 @@ class EvaluateSources(slicer.util.VTKObservationMixin):
     def _pathRows(self) -> list[tuple[str, str, str, bool | None]]:
         rows: list[tuple[str, str, str, bool | None]] = []
         for path in self.paths():
-            kind = _("Folder: {path}") if Path(path).is_dir() else _("File: {path}")
-            rows.append((f"{_PATH}:{path}", kind.format(path=path), folderProblem(Path(path)) or path, None))
+            isFolder, problem = Path(path).is_dir(), folderProblem(Path(path))
+            kind = _("Folder: {path}") if isFolder else _("Not there: {path}") if problem else _("File: {path}")
+            rows.append((f"{_PATH}:{path}", kind.format(path=path), problem or path, None))
         return rows
 
     def _refusal(self, node: Any) -> str:

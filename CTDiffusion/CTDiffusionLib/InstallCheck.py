@@ -19,7 +19,7 @@ class InstallState:
     :param kind: "unknown": nobody has looked; "checking": somebody looks; "incomplete": packages are missing, too old
         or broken; "failed": packages are there, and it does not work; "ready".
     :param text: the same in a sentence or two, for people.
-    :param missing: packages that are missing or too old, those that only training needs as well.
+    :param missing: packages that are missing or too old, those that only training and measuring need as well.
     :param broken: packages that are there and do not work.
     """
 
@@ -38,9 +38,18 @@ def stateOf(finder: DeviceFinder) -> InstallState:
         return InstallState("checking", _("Looking at what is installed..."))
     if not finder.isKnown:
         return InstallState("unknown", _("Nobody has looked yet at what is installed."))
-    checks = {str(check["name"]): check for check in finder.checks}
+    from CTDiffusionLogic.requirements import EVALUATION
+
+    checks: dict[str, Mapping[str, Any]] = {}
+    for check in finder.checks:
+        checks.setdefault(str(check["name"]), check)  # a package may be named again for another purpose
     problems = [check for check in finder.checks if check["status"] == "problem"]
-    missing = tuple(name for name, check in checks.items() if check.get("cause") in ("missing", "outdated"))
+    optional = {requirement.name for requirement in EVALUATION}
+    missing = tuple(
+        name
+        for name, check in checks.items()
+        if check.get("cause") in ("missing", "outdated") or (name in optional and check["status"] != "ok")
+    )
     broken = _brokenPackages(problems)
     needed = [name for name in missing if checks[name]["status"] == "problem"]
     if needed or broken:
@@ -74,7 +83,7 @@ def _readyText(finder: DeviceFinder, checks: Mapping[str, Mapping[str, Any]], mi
     words = [_("Ready: PyTorch {version}, {device}.").format(version=torch, device=device and device.description)]
     if missing:
         names = ", ".join(map(nameForPeople, missing))
-        words.append(_("Training needs besides: {names}.").format(names=names))
+        words.append(_("Training and measuring need besides: {names}.").format(names=names))
     if "GPU" in checks and accelerator() == "cuda":
         reason = str(checks["GPU"]["text"])
         words.append(_("There is an NVIDIA graphics card that is not used: {reason}.").format(reason=reason))

@@ -37,6 +37,8 @@ SIZES = {
     "accelerate": (2, 6),
     "matplotlib": (20, 60),
     "pillow": (8, 10),
+    "monai": (3, 20),
+    "jinja2": (1, 2),
 }
 #: The same of PyTorch, which depends on the system and on the graphics card.
 TORCH_SIZES = {"cpu": (220, 900), "mac": (100, 450), "cuda": (4000, 8000)}
@@ -139,9 +141,9 @@ def offlineText(folder: str = "") -> str:
 
     :param folder: where the downloaded files will lie here, if that is known.
     """
-    from CTDiffusionLogic.requirements import CORE, TRAINING
+    from CTDiffusionLogic.requirements import CORE, EVALUATION, TRAINING
 
-    names = " ".join(f'"{requirement}"' for requirement in (*CORE, *TRAINING))
+    names = " ".join(f'"{requirement}"' for requirement in (*CORE, *TRAINING, *EVALUATION))
     cpu = f" --extra-index-url {CPU_INDEX}" if sys.platform == "linux" and accelerator() == "cpu" else ""
     pip = f'"{_pythonSlicer()}" -m pip'
     return _(
@@ -163,9 +165,9 @@ def _pythonSlicer() -> str:
 
 
 def _requirements(names: Sequence[str]) -> tuple[str, ...]:
-    from CTDiffusionLogic.requirements import CORE, TRAINING
+    from CTDiffusionLogic.requirements import CORE, EVALUATION, TRAINING
 
-    known = {requirement.name: str(requirement) for requirement in (*CORE, *TRAINING)}
+    known = {requirement.name: str(requirement) for requirement in (*CORE, *TRAINING, *EVALUATION)}
     return tuple(known[name] for name in names)
 
 

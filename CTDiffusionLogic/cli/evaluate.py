@@ -9,6 +9,7 @@ baseline of slices made one by one stands beside the figures of coherence. Every
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shlex
 import sys
 import time
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         if not path.exists():
             raise InputError(f"{path} does not exist.", remedy="Check the path.")
     _check_free(args.out)
+    _check_packages()
     card_of = find_model(args.into_card) if args.into_card else None
     with CancelSwitch(args.cancel_file) as is_cancelled:
         from CTDiffusionLogic import __version__
@@ -133,6 +135,13 @@ def _check_free(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         kind = "is not an empty folder" if out.is_dir() else "is a file"
         raise OutputError(f"{out} exists already and {kind}.", remedy="Name a new folder, or empty this one first.")
+
+
+def _check_packages() -> None:
+    """Refuse before minutes of measuring what would fail in the end."""
+    for name in ("monai", "matplotlib", "PIL", "jinja2"):
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def _typed() -> str:

@@ -163,6 +163,14 @@ def test_what_cannot_be_is_noticed_before_anything_is_measured(evaluation, capfd
     assert evaluation.options is None
 
 
+def test_packages_that_reports_need_are_asked_for_before_anything_is_measured(evaluation, capfd, monkeypatch):
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None if name == "jinja2" else name)
+    code, events = run(capfd, "--real", "a", "--synthetic", "b", "--out", "o")
+    assert code == 1
+    assert events[-1].message == "The Python package jinja2 is not installed."
+    assert evaluation.options is None
+
+
 def test_failed_and_cancelled_evaluations_leave_nothing(evaluation, capfd, tmp_path):
     evaluation.error = InputError("No real volumes are left.", remedy="Give some.")
     code, events = run(capfd, "--real", "a", "--synthetic", "b", "--out", "o")

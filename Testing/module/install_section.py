@@ -22,6 +22,8 @@ FAKES = {
     "accelerate": "1.3",
     "matplotlib": "3.9",
     "pillow": "11.0",
+    "monai": "1.5",
+    "jinja2": "3.1",
 }
 
 

@@ -233,11 +233,11 @@ def takeMeasurement(host: ModuleHost, camera: Camera, widget: Any) -> None:
     evaluate = widget.sections.evaluate
     ui, section = evaluate._ui, widget.parent.findChild(name="evaluateCollapsibleButton")
     ui.evaluateAdvancedCollapsibleButton.collapsed = True
-    for group, path in (("Real", "/data/scans"), ("Synthetic", "/data/made/torso-1.nrrd")):
-        ui_list = getattr(ui, f"evaluate{group}ListWidget")
-        if ui_list.count:
-            ui_list.item(0).setCheckState(QtCore.Qt.CheckState.Checked)
-        evaluate.sources[group.lower()]._add([path])
+    (host.folder / "more scans").mkdir()
+    host.answers.append(str(host.folder / "more scans"))
+    host.click(ui.evaluateAddRealFolderButton)
+    for row in (ui.evaluateRealListWidget, ui.evaluateSyntheticListWidget):
+        row.item(0).setCheckState(QtCore.Qt.CheckState.Checked)
     ui.evaluateFolderEdit.currentPath = "/data/CTDiffusion reports"
     camera.take(section, "measure-ready")
     for folder in ("measurement 2026-11-22 15.04", "no report"):

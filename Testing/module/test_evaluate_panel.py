@@ -182,7 +182,7 @@ def test_nothing_can_be_pressed_that_cannot_work(panel):
     shutil.rmtree(panel.folder / "scans")
     panel.tick("Synthetic", "SYN 0")
     assert button.toolTip == f"{panel.folder / 'scans'} does not exist."
-    panel.rows("Synthetic")[f"File: {panel.folder / 'scans'}"].setSelected(True)
+    panel.rows("Synthetic")[f"Not there: {panel.folder / 'scans'}"].setSelected(True)
     panel.host.click(panel.ui.evaluateRemoveSyntheticButton)
     assert button.enabled
     assert not panel.ui.evaluateRemoveSyntheticButton.enabled

@@ -75,7 +75,7 @@ def test_nothing_is_downloaded_without_consent(host, bare, monkeypatch):
     panel.click(panel.ui.installButton, "Use pip", "Cancel")
     asked = host.messages[-1].text
     assert "safetensors, accelerate, matplotlib, pillow, monai, jinja2 will be installed into" in asked
-    assert "About 398 MB will be downloaded; they take about 1.6 GB on the disk." in asked
+    assert "About 398 MB will be downloaded; they take about 1.5 GB on the disk." in asked
     assert not panel.logic.isRunning
     panel.click(panel.ui.installButton, "Cancel")
     assert not panel.logic.isRunning

@@ -132,7 +132,9 @@ def test_states(monkeypatch):
     assert stateOf(finder()).kind == "unknown"
     ready = stateOf(finder(TORCH, ("accelerate", "note", "not installed", "missing"), devices=["cpu"]))
     assert (ready.kind, ready.missing) == ("ready", ("accelerate",))
-    assert ready.text == "Ready: PyTorch 2.9.0, CPU. Training needs besides: accelerate."
+    assert ready.text == "Ready: PyTorch 2.9.0, CPU. Training and measuring need besides: accelerate."
+    measuring = stateOf(finder(TORCH, ("monai", "note", "not installed"), ("jinja2", "ok", "3.1"), devices=["cpu"]))
+    assert (measuring.kind, measuring.missing) == ("ready", ("monai",))
     unused = stateOf(
         finder(TORCH, ("GPU", "note", "none (PyTorch is built without CUDA); the CPU is used"), devices=["cpu"])
     )

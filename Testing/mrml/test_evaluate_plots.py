@@ -133,7 +133,7 @@ def test_curves_are_plotted_with_their_bands(app, report):
     assert chart.GetYAxisTitle() == "Mean difference (HU)"
     assert chart.GetXAxisLogScale() and not chart.GetYAxisLogScale()
     series = seriesOf(chart)
-    assert list(series) == ["real", "real, 95 % of the volumes, low", "real, 95 % of the volumes, high", "synthetic"]
+    assert list(series) == ["real", "real, 95 % low", "real, 95 % high", "synthetic"]
     table = series["synthetic"].GetTableNode()
     assert column(table, "x") == DISTANCES_MM
     assert column(table, series["synthetic"].GetYColumnName()) == [47.0, 61.0, 88.0, 117.0]
