@@ -195,7 +195,8 @@ def _cost(config: DenoiserConfig, size: int) -> float:
     """Multiplications of a pass, up to a factor: 3 x 3 convolutions at every level of the network."""
     side = size / config.unshuffle
     layers = 2 * config.layers + 1
-    return layers * sum((side / 2**level) ** 2 * width**2 for level, width in enumerate(config.channels))
+    unet = layers * sum((side / 2**level) ** 2 * width**2 for level, width in enumerate(config.channels))
+    return unet + config.refiner_blocks * (size * config.refiner_channels) ** 2
 
 
 def _make_anatomy(run: StageRun, plan: VolumePlan, settings: Settings) -> Tensor:

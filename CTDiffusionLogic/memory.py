@@ -11,6 +11,8 @@ from CTDiffusionLogic.device import memory
 SHARE = 0.5
 #: Feature maps of full resolution that a pass holds at its peak; measured on the standard preset (20) and rounded up.
 FEATURE_MAPS = 32
+#: The same of the convolutions behind the U-Net, where there are any: one block's, and the sum.
+REFINER_MAPS = 4
 #: Copies of the slab itself: noisy, known, coarse, estimates of two passes, and what arithmetic needs in between.
 SLAB_COPIES = 16
 #: More slabs at once make a GPU no faster.
@@ -23,7 +25,8 @@ def slab_bytes(config: DenoiserConfig, size: int) -> int:
     """Memory in bytes that one slab of ``size`` x ``size`` pixels takes in a denoiser pass, about."""
     pixels = size * size
     features = config.channels[0] * pixels // config.unshuffle**2
-    return 4 * (FEATURE_MAPS * features + SLAB_COPIES * config.slices * pixels)
+    refined = REFINER_MAPS * config.refiner_channels * pixels
+    return 4 * (FEATURE_MAPS * features + refined + SLAB_COPIES * config.slices * pixels)
 
 
 def batch_size(config: DenoiserConfig, size: int, device: torch.device | str, *, free: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The slab denoiser: diffusers' 2D U-Net over a few slices as channels, behind a pixel-unshuffle.
+"""The slab denoiser: diffusers' 2D U-Net over a few slices as channels, behind a pixel-unshuffle, and a refiner.
 
 One network class serves both stages. The anatomy stage sees whole slices on a coarse grid and gets pixel
 coordinates as further channels, of the image and relative to the edges of the body; the detail stage gets
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
+from CTDiffusionLogic.denoiser.refiner import Refiner
+from CTDiffusionLogic.narrow_import import import_unet
 from CTDiffusionLogic.noise import Parametrization, precondition
 
 #: Wavelengths (mm) of the sinusoids that encode the anatomical body position.
@@ -39,6 +41,8 @@ class DenoiserConfig:
         unshuffle: Pixels per side folded into channels at the door.
         parametrization: What the network proper estimates; see :func:`~CTDiffusionLogic.noise.precondition`.
         skip_sigma: Noise below which an estimate of x0 leans on x_t itself; the same function explains it.
+        mid_attention: Whether the bottleneck attends too, where ``attention`` is on.
+        refiner_channels, refiner_blocks: See :class:`~CTDiffusionLogic.denoiser.refiner.Refiner`; 0 channels: none.
     """
 
     stage: Literal["anatomy", "detail"]
@@ -52,6 +56,9 @@ class DenoiserConfig:
     unshuffle: int = 2
     parametrization: Parametrization = "x0"
     skip_sigma: float = 0.0
+    mid_attention: bool = True
+    refiner_channels: int = 0
+    refiner_blocks: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -77,8 +84,6 @@ class SlabDenoiser(nn.Module):
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
-        from diffusers import UNet2DModel  # imported late: it costs a second
-
         self.config = config
         k, fold = config.slices, config.unshuffle**2
         images = k * (2 if config.stage == "detail" else 1)
@@ -86,14 +91,14 @@ class SlabDenoiser(nn.Module):
         depth = len(config.channels)
         last = "AttnDownBlock2D" if config.attention else "DownBlock2D"
         first = "AttnUpBlock2D" if config.attention else "UpBlock2D"
-        self.unet = UNet2DModel(
+        self.unet = import_unet()(  # diffusers' UNet2DModel
             in_channels=images * fold + k + coordinates,
             out_channels=k * fold,
             block_out_channels=config.channels,
             layers_per_block=config.layers,
             down_block_types=("DownBlock2D",) * (depth - 1) + (last,),
             up_block_types=(first,) + ("UpBlock2D",) * (depth - 1),
-            add_attention=config.attention,
+            add_attention=config.attention and config.mid_attention,
             attention_head_dim=math.gcd(32, config.channels[-1]),
             norm_num_groups=8,
             resnet_time_scale_shift="scale_shift",
@@ -105,6 +110,8 @@ class SlabDenoiser(nn.Module):
         self.embed_conditions = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
         self.embed_label = nn.Embedding(config.labels + 1, width)
         nn.init.zeros_(self.embed_label.weight)
+        channels = config.refiner_channels
+        self.refiner = Refiner(k, channels, config.refiner_blocks) if channels else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter faster on CPUs
 
     def forward(self, x_t: Tensor, t: Tensor, conditions: SlabConditions) -> Tensor:
@@ -121,7 +128,7 @@ class SlabDenoiser(nn.Module):
         config = self.config
         factors = precondition(t, config.sigma_data, config.parametrization, skip_sigma=config.skip_sigma)
         mask = conditions.mask[:, :, None, None].to(x_t.dtype)
-        pixels = torch.where(mask > 0, conditions.known.to(x_t.dtype), factors.c_in * x_t)
+        pixels = slab = torch.where(mask > 0, conditions.known.to(x_t.dtype), factors.c_in * x_t)
         if config.stage == "detail":
             assert conditions.coarse is not None
             pixels = torch.cat([pixels, conditions.coarse.to(x_t.dtype)], dim=1)
@@ -139,7 +146,11 @@ class SlabDenoiser(nn.Module):
         if config.parametrization == "x0":
             own = 1 - factors.c_skip * (1 - t[:, None, None, None])
             estimate = estimate + own * between_known(conditions).to(estimate.dtype)
-        return torch.where(mask > 0, conditions.known.to(estimate.dtype), estimate)
+        estimate = torch.where(mask > 0, conditions.known.to(estimate.dtype), estimate)
+        if self.refiner is None:
+            return estimate
+        finer = estimate + factors.c_out * self.refiner(slab, estimate / config.sigma_data, mask, t)
+        return torch.where(mask > 0, estimate, finer)
 
     def _features(self, conditions: SlabConditions) -> Tensor:
         """Numbers that describe the slab: (B, features), each of order one."""

@@ -27,6 +27,8 @@ class StagePreset:
         level_mean, level_std: ln(sigma) of the noise levels trained on ~ N(mean, std).
         sigma_floor: See :class:`~CTDiffusionLogic.noise.SlabLoss`.
         parametrization, skip_sigma: See :func:`~CTDiffusionLogic.noise.precondition`.
+        mid_attention, refiner_channels, refiner_blocks: See
+            :class:`~CTDiffusionLogic.denoiser.network.DenoiserConfig`.
     """
 
     channels: tuple[int, ...]
@@ -39,6 +41,9 @@ class StagePreset:
     sigma_floor: float
     parametrization: Parametrization
     skip_sigma: float = 0.0
+    mid_attention: bool = True
+    refiner_channels: int = 0
+    refiner_blocks: int = 0
     every: int = 1
 
 
@@ -80,6 +85,9 @@ PRESETS: dict[str, Preset] = {
             sigma_floor=0.1,
             parametrization="x0",
             skip_sigma=0.1,
+            mid_attention=False,
+            refiner_channels=32,
+            refiner_blocks=3,
         ),
         detail=StagePreset(
             channels=(48, 72, 96),
@@ -107,6 +115,8 @@ PRESETS: dict[str, Preset] = {
             sigma_floor=0.1,
             parametrization="x0",
             skip_sigma=0.1,
+            refiner_channels=8,
+            refiner_blocks=1,
         ),
         detail=StagePreset(
             channels=(16, 24),
@@ -134,6 +144,8 @@ PRESETS: dict[str, Preset] = {
             sigma_floor=0.1,
             parametrization="x0",
             skip_sigma=0.1,
+            refiner_channels=64,
+            refiner_blocks=3,
         ),
         detail=StagePreset(
             channels=(96, 144, 192),

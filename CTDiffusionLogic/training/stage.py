@@ -52,6 +52,9 @@ class StageTrainer:
             residual_scale=plan.residual_scale if stage == "detail" else 1.0,
             parametrization=self.recipe.parametrization,
             skip_sigma=self.recipe.skip_sigma,
+            mid_attention=self.recipe.mid_attention,
+            refiner_channels=self.recipe.refiner_channels,
+            refiner_blocks=self.recipe.refiner_blocks,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -36,8 +36,16 @@ def denoiser(stage, **changes):
     return network.eval()
 
 
+def refined(stage="anatomy", **changes):
+    """A denoiser with a refiner that adds something."""
+    network = denoiser(stage, refiner_channels=8, refiner_blocks=2, **changes)
+    torch.nn.init.normal_(network.refiner.out.weight, std=0.05)
+    return network
+
+
+@pytest.mark.parametrize("denoiser", [denoiser, refined])
 @pytest.mark.parametrize("stage", ["anatomy", "detail"])
-def test_known_slices_come_back_as_given(stage):
+def test_known_slices_come_back_as_given(stage, denoiser):
     mask = torch.zeros(2, K)
     mask[:, [0, 5]] = 1
     x_t = torch.randn(2, K, SIZE, SIZE)
@@ -229,3 +237,35 @@ def test_an_untrained_anatomy_network_interpolates():
     with torch.no_grad():
         made = network(torch.randn(1, K, SIZE, SIZE), torch.tensor([0.9]), conditions(1, mask=mask, known=known))
     assert torch.allclose(made[0, 1], (known[0, 0] + known[0, 2]) / 2, atol=1e-5)
+
+
+def test_a_newborn_refiner_adds_nothing_and_learns_to():
+    network, told = denoiser("anatomy", refiner_channels=8, refiner_blocks=1), conditions(2)
+    x_t, t = torch.randn(2, K, SIZE, SIZE), torch.tensor([0.1, 0.6])
+    with torch.no_grad():
+        before = network(x_t, t, told)
+    refiner, network.refiner = network.refiner, None
+    with torch.no_grad():
+        assert torch.equal(before, network(x_t, t, told))
+    network.refiner = refiner
+    network(x_t, t, told).square().mean().backward()
+    assert refiner.out.weight.grad.abs().max() > 0, "it would stay silent for ever"
+
+
+def test_a_refiner_sees_single_pixels_and_the_noise_level():
+    network, told = refined(), conditions(1)
+    x_t = torch.zeros(1, K, SIZE, SIZE)
+    spot = x_t.clone()
+    spot[0, 3, 9, 11] = 1.0
+
+    def added(x, t):
+        pixels = network.refiner(x, torch.zeros_like(x), told.mask[:, :, None, None], torch.tensor([t]))
+        return pixels.detach()
+
+    change = added(spot, 0.2) - added(x_t, 0.2)
+    rows, columns = change[0].abs().amax(0).nonzero(as_tuple=True)
+    reach = 6  # six 3 x 3 convolutions
+    assert rows.min() >= 9 - reach and rows.max() <= 9 + reach
+    assert columns.min() >= 11 - reach and columns.max() <= 11 + reach
+    assert change[0, :, 9, 11].abs().max() > 0
+    assert not torch.allclose(added(spot, 0.2), added(spot, 0.7))
