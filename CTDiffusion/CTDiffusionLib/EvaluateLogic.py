@@ -72,7 +72,7 @@ class EvaluateLogic:
 
             report = logic.evaluate([scan, "/data/scans"], synthetic)
             print(report.summary())
-            print(report.figure("coherence.difference.3mm").synthetic.value)
+            print(*[(one.title, one.synthetic.value, one.floor.value) for one in report.figures], sep="\\n")
             logic.showReport(report)                                         # table and plots; report.page is a file
             run = logic.evaluate(scans, volumes, waitForCompletion=False)    # run.cancel(), run.report, run.ended
 
