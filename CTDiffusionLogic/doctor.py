@@ -25,11 +25,14 @@ import CTDiffusionLogic
 from CTDiffusionLogic.bundle import read_header
 from CTDiffusionLogic.device import TINY_RESULT, TINY_TOLERANCE, format_bytes, memory
 from CTDiffusionLogic.errors import ModelFileError
+from CTDiffusionLogic.fidelity.availability import NEEDS, availability
 from CTDiffusionLogic.models import bundled_models
 from CTDiffusionLogic.requirements import CORE, TRAINING, Requirement, installed_version, is_enough
 
 #: Packages that only a part of the commands needs; any version.
-OTHERS = {"monai": "evaluation", "slicer-core": "the demo's scene"}
+OTHERS = {"monai": "evaluation", "jinja2": "evaluation", "slicer-core": "the demo's scene"}
+#: What brings what an evaluation needs.
+_EVALUATE_REMEDY = 'Install it with: python -m pip install "ctdiffusion[evaluate]".'
 #: What a generation of 256 x 256 pixels needs at least.
 ENOUGH_MEMORY = 3 * 2**30
 ENOUGH_DISK = 2**30
@@ -71,6 +74,7 @@ def examine(*, generate: bool = False) -> Iterator[Check]:
     yield from _check_disk()
     yield from _check_packages()
     yield from _check_models()
+    yield from _check_extractors()
     yield from _check_computing(generate=generate)
 
 
@@ -106,7 +110,10 @@ def _check_packages() -> Iterator[Check]:
         yield _check_package(requirement, "note")
     for package, purpose in OTHERS.items():
         version = installed_version(package)
-        yield Check(package, "ok" if version else "note", version or f"not installed; only needed for {purpose}")
+        remedy = _EVALUATE_REMEDY if purpose == "evaluation" and not version else ""
+        yield Check(
+            package, "ok" if version else "note", version or f"not installed; only needed for {purpose}", remedy
+        )
 
 
 def _check_package(requirement: Requirement, otherwise: Status) -> Check:
@@ -136,6 +143,13 @@ def _check_models() -> Iterator[Check]:
             yield Check(f"model {name}", "problem", error.message, "Install CTDiffusion again.")
         else:
             yield Check(f"model {name}", "ok", f"sha256 {header.sha256[:12]}, {format_bytes(path.stat().st_size)}")
+
+
+def _check_extractors() -> Iterator[Check]:
+    """Which features `ctdiffusion evaluate` can use; the first is its default, the others are asked for."""
+    for name in NEEDS:
+        found = availability(name)
+        yield Check(f"features {name}", "ok" if found.complete else "note", found.text, found.remedy)
 
 
 def _check_computing(*, generate: bool = False) -> Iterator[Check]:

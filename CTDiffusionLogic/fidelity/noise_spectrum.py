@@ -1,8 +1,10 @@
 """The noise of flat soft tissue and of air: standard deviation, and in-plane noise power spectrum.
 
-After ICRU Report 87 (2012) and AAPM Report 233 (2019): square regions, a second-order polynomial taken out, squared
-Fourier transform, mean over regions, mean over directions. In patients regions are flat only as far as organs are:
-the lowest frequencies hold some anatomy.
+The noise power spectrum of ICRU Report 87 (J ICRU 2012; 12 (1)) and of the AAPM's Task Group 233 (Samei et al., Med
+Phys 2019; 46: e735-e756), which are made for phantoms: square regions, their background taken out, squared Fourier
+transform, mean over regions and over directions. A second image to subtract, the best way to take out the background
+(Dolly et al., J Appl Clin Med Phys 2016; 17 (3): 392-407), there is none of a patient; a polynomial of second order
+stands in. In patients regions are flat only as far as organs are: the lowest frequencies hold some anatomy.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 Published ranges say where a peak should be in people at large; real scans of the same kind say it better (contrast
 agent, tube voltage and breathing move peaks), so both stand beside the figures.
+
+What the sources say was looked up, but for two: of Gattinoni et al. the pages, not the numbers; of the accreditation
+phantom the numbers as users of the programme quote them. For bone there is no better source than a table for students.
 """
 
 from __future__ import annotations
@@ -62,7 +65,8 @@ TISSUES = (
         least_share=0.0,  # taken from regions of nothing but air, see noise_spectrum
         measure="median",
         expected=(-1005.0, -970.0),
-        source="-1000 HU by definition; air in the accreditation phantom of the American College of Radiology",
+        source="-1000 HU by definition; what the American College of Radiology accepts of air in its accreditation "
+        "phantom, McCollough et al., Med Phys 2004; 31: 2423-2442",
     ),
     Tissue(
         key="lung",
@@ -84,8 +88,8 @@ TISSUES = (
         least_share=0.02,
         measure="peak",
         expected=(-140.0, -52.0),
-        source="pure adipose tissue of 53 patients, PMC4043057; range of the tissue -190 to -30 HU, "
-        "Kvist et al., Am J Clin Nutr 1988; 48: 1351-1361",
+        source="pure adipose tissue of 53 patients (subcutaneous, retroperitoneal, visceral), PMC4043057; range of "
+        "the tissue -190 to -30 HU, Aubrey et al. 2014, PMID 24393306",
     ),
     Tissue(
         key="soft_tissue",
@@ -96,8 +100,9 @@ TISSUES = (
         least_share=0.05,
         measure="peak",
         expected=(20.0, 80.0),
-        source="muscle, liver, spleen, kidney, blood 20 to 65 HU, more with contrast: Buzug, Computed Tomography, "
-        "Springer 2008, p. 475; range of the tissue, Mitsiopoulos et al., J Appl Physiol 1998; 85: 115-122",
+        source="muscle 34 to 49 HU on average, Goodpaster et al., J Appl Physiol 2000; 89: 104-110; kidney, spleen, "
+        "blood, liver 20 to 65 HU, radclass.mudr.org after Buzug, Computed Tomography, Springer 2008, p. 475; more "
+        "with contrast agent; range of muscle -29 to 150 HU, Aubrey et al. 2014, PMID 24393306",
     ),
     Tissue(
         key="bone",
@@ -108,7 +113,8 @@ TISSUES = (
         least_share=0.003,
         measure="median",
         expected=(250.0, 1000.0),
-        source="compact bone from 250 HU on: Buzug, Computed Tomography, Springer 2008, p. 475",
+        source="compact bone 250 to 1000 HU, as tables for students have it, such as radgray.com; of this median "
+        "(all above 200 HU) no range is published",
     ),
 )
 

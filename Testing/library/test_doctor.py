@@ -14,7 +14,10 @@ from CTDiffusionLogic import __version__, doctor
 from CTDiffusionLogic.cli.events import Failed, Finished, Metric, Started, parse_line
 from CTDiffusionLogic.cli.main import main
 from CTDiffusionLogic.doctor import Check
-from CTDiffusionLogic.requirements import CORE, TRAINING, constraints, is_enough
+from CTDiffusionLogic.fidelity import availability
+from CTDiffusionLogic.fidelity.extractors import EXTRACTORS
+from CTDiffusionLogic.fidelity.extractors.ctfeatures import bundled_weights
+from CTDiffusionLogic.requirements import CORE, EVALUATION, TRAINING, constraints, is_enough
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +34,7 @@ def test_this_machine_is_sound(capfd):
     assert "computes 152.835, expected 152.835" in checks["device cpu"]["text"]
     for name in ("python", "memory", "disk (temporary files)", "numpy", "SimpleITK", "pydicom", "diffusers", "monai"):
         assert name in checks
+    assert checks["features ctfeatures"]["status"] == "ok"
     assert checks["generation"]["status"] == "ok"
     assert checks["generation"]["text"].startswith("one slice of ")
     assert events[-1].details["checks"] == list(checks.values())
@@ -153,6 +157,8 @@ def test_pip_is_told_the_same_requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert sorted(project["dependencies"]) == sorted(map(str, CORE))
     assert sorted(project["optional-dependencies"]["train"]) == sorted(map(str, TRAINING))
+    pictures = [requirement for requirement in TRAINING if requirement.name in ("matplotlib", "pillow")]
+    assert sorted(project["optional-dependencies"]["evaluate"]) == sorted(map(str, (*EVALUATION, *pictures)))
 
 
 def test_constraints_name_what_is_installed():
@@ -176,6 +182,40 @@ def test_a_broken_bundled_model_is_a_problem(tmp_path, monkeypatch, capfd):
     assert isinstance(last, Failed)
     assert "model torso" in last.message
     assert "Install CTDiffusion again" in last.remedy
+
+
+def test_extractors_say_what_is_there_and_what_to_get(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTDIFFUSION_WEIGHTS", str(tmp_path))
+    there = {"monai": "1.6", "mirp": None, "torch-fidelity": None}
+    monkeypatch.setattr(availability, "installed_version", there.get)
+
+    def checks() -> dict[str, Check]:
+        return {check.name.removeprefix("features "): check for check in doctor._check_extractors()}
+
+    found = checks()
+    assert list(found) == list(EXTRACTORS), "every extractor that --extractor takes, the default first"
+    assert found["ctfeatures"] == Check("features ctfeatures", "ok", "monai 1.6; weights come with CTDiffusion")
+    for name in ("inception", "radimagenet", "radiomics"):
+        assert found[name].status == "note"
+    assert "torch-fidelity is not installed; its weights are not on this machine" in found["inception"].text
+    assert 'pip install "ctdiffusion[inception]"' in found["inception"].remedy
+    assert f"put it at {tmp_path / 'weights-inception-2015-12-05-6726825d.pth'}" in found["inception"].remedy
+    assert "pip install" not in found["radimagenet"].remedy
+    assert found["radiomics"].remedy == 'Run: python -m pip install "ctdiffusion[radiomics]".'
+    (tmp_path / "RadImageNet-ResNet50_notop.pth").touch()
+    there["mirp"] = "2.7"
+    assert (checks()["radimagenet"].status, checks()["radiomics"].status) == ("ok", "ok")
+    there["monai"] = None
+    assert checks()["ctfeatures"].remedy == 'Run: python -m pip install "ctdiffusion[evaluate]".'
+    monkeypatch.setattr(availability, "BUNDLED_WEIGHTS", tmp_path / "gone")
+    assert "Install CTDiffusion again." in checks()["ctfeatures"].remedy
+
+
+def test_what_extractors_need_is_what_pip_brings():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for needs in availability.NEEDS.values():
+        assert any(line.startswith(f"{needs.package}>=") for line in extras[needs.extra])
+    assert bundled_weights() == availability.BUNDLED_WEIGHTS
 
 
 def test_little_memory_and_disk_are_noted(monkeypatch):

@@ -22,22 +22,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from CTDiffusionLogic.errors import ModelFileError, ResourceError
+from CTDiffusionLogic.fidelity.availability import INCEPTION_WEIGHTS as WEIGHTS
 from CTDiffusionLogic.fidelity.extractors.base import checked_images
 from CTDiffusionLogic.fidelity.extractors.published_weights import (
-    PublishedWeights,
     file_sha256,
     find_weights,
     read_weights,
 )
 
 NAME = "inception"
-WEIGHTS = PublishedWeights(
-    title="weights of InceptionV3 for FID",
-    extractor=NAME,
-    url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
-    megabytes=96,
-    sha256_begins="6726825d",
-)
 HU_WINDOW = (-1000.0, 1000.0)
 _LAYER = "2048"
 _BATCH = 16

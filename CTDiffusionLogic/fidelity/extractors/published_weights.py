@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CTDiffusionLogic.atomic import atomic_file
 from CTDiffusionLogic.errors import ModelFileError, ResourceError
+from CTDiffusionLogic.fidelity.availability import PublishedWeights
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-#: Where published weights are looked for; without it, a folder in the user's cache.
-FOLDER_VARIABLE = "CTDIFFUSION_WEIGHTS"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedWeights:
-    """A file that others publish.
-
-    Args:
-        title: What it holds, for messages.
-        extractor: Name of the extractor that needs it.
-        url: Where it is.
-        megabytes: About how large it is.
-        sha256_begins: First digits of its SHA-256 as its publisher gives them; "" where none are given.
-    """
-
-    title: str
-    extractor: str
-    url: str
-    megabytes: int
-    sha256_begins: str = ""
-
-    @property
-    def file_name(self) -> str:
-        """Name of the file at its source and here."""
-        return self.url.rpartition("/")[2]
-
-
-def weights_folder() -> Path:
-    """Where published weights are looked for."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named) if named else Path(cache) / "ctdiffusion" / "weights"
 
 
 def find_weights(wanted: PublishedWeights, path: Path | None = None, *, allow_download: bool = False) -> Path:
@@ -56,7 +21,8 @@ def find_weights(wanted: PublishedWeights, path: Path | None = None, *, allow_do
 
     Args:
         wanted: What is needed.
-        path: Where the user says it is; None: in :func:`weights_folder`.
+        path: Where the user says it is; None: in
+            :func:`~CTDiffusionLogic.fidelity.availability.weights_folder`.
         allow_download: Fetch it to that folder if it is not there.
 
     Raises:
@@ -67,13 +33,10 @@ def find_weights(wanted: PublishedWeights, path: Path | None = None, *, allow_do
         if not path.is_file():
             raise ModelFileError(f"There is no weights file {path}.", remedy="Check the path.")
         return path
-    target = weights_folder() / wanted.file_name
+    target = wanted.place
     if target.is_file():
         return target
-    remedy = (
-        f"Get {wanted.url} (about {wanted.megabytes} MB) and put it at {target}, "
-        f"or name the file: {wanted.extractor}:FILE."
-    )
+    remedy = wanted.remedy
     if not allow_download:
         raise ResourceError(f"The {wanted.title} are not on this machine, and nothing is downloaded.", remedy=remedy)
     from torch.hub import download_url_to_file

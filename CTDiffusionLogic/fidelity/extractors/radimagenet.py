@@ -9,8 +9,10 @@ channels minus 0.406, 0.456, 0.485 (blue, green, red); features averaged over th
 Two consequences. All images of a volume and plane belong into one call of ``features``. And an offset of HU that
 stays within the window changes nothing: this extractor need not see it, "ctfeatures" does.
 
-The architecture is MONAI's ResNet-50 with what Keras has otherwise: strides at the first convolution of a block,
-biases before batch norms (taken off their means, which is the same), and another epsilon.
+The file is the state dict of that repository's own ResNet-50 (names, shapes, strides and epsilon were compared with
+it, and the preparation with MAISI's script). RadImageNet's later files for PyTorch (``ResNet50.pt``) are of another
+network. The architecture is MONAI's ResNet-50 with what Keras has otherwise: strides at the first convolution of a
+block, biases before batch norms (taken off their means, which is the same), and another epsilon.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from CTDiffusionLogic.fidelity.availability import RADIMAGENET_WEIGHTS as WEIGHTS
 from CTDiffusionLogic.fidelity.extractors.base import checked_images
 from CTDiffusionLogic.fidelity.extractors.published_weights import (
-    PublishedWeights,
     file_sha256,
     find_weights,
     fit_weights,
@@ -34,12 +36,6 @@ from CTDiffusionLogic.fidelity.extractors.published_weights import (
 )
 
 NAME = "radimagenet"
-WEIGHTS = PublishedWeights(
-    title="RadImageNet weights of ResNet-50",
-    extractor=NAME,
-    url="https://huggingface.co/MONAI/checkpoints/resolve/main/RadImageNet-ResNet50_notop.pth",
-    megabytes=94,
-)
 HU_WINDOW = (-1000.0, 1000.0)
 CHANNEL_MEANS = (0.406, 0.456, 0.485)
 _EPSILON = 1.001e-5

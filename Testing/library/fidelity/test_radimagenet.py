@@ -15,7 +15,12 @@ from torch.nn import functional
 
 from CTDiffusionLogic.errors import ModelFileError
 from CTDiffusionLogic.fidelity.extractors import get_extractor
-from CTDiffusionLogic.fidelity.extractors.radimagenet import CHANNEL_MEANS, to_unit_range
+from CTDiffusionLogic.fidelity.extractors.radimagenet import (
+    CHANNEL_MEANS,
+    RadImageNetResNet50,
+    to_unit_range,
+    without_biases,
+)
 
 STAGES = {"layer1": (64, 3), "layer2": (128, 4), "layer3": (256, 6), "layer4": (512, 3)}
 
@@ -95,6 +100,26 @@ def test_features_are_those_of_the_published_definition(weights, file):
     assert found.shape == (2, 2048)
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
     assert extractor.features(images[:0], 1.0).shape == (0, 2048)
+
+
+def test_names_and_shapes_are_those_of_the_published_file(weights):
+    """As ``ResNet50().state_dict()`` of Warvito/radimagenet-models (0639bca) has them, which is what it saves."""
+    assert len(weights) == 53 * (2 + 5), "53 convolutions with biases, each with a batch norm of five tensors"
+    numbers = sum(tensor.numel() for name, tensor in weights.items() if not name.endswith("num_batches_tracked"))
+    assert numbers == 23_587_712, "as Keras counts for ResNet50 without its top, from which the file was carried over"
+    for name, shape in {
+        "conv1.weight": (64, 3, 7, 7),
+        "layer1.0.downsample.0.weight": (256, 64, 1, 1),
+        "layer2.0.conv1.bias": (128,),
+        "layer3.5.conv2.weight": (256, 256, 3, 3),
+        "layer4.0.downsample.1.running_var": (2048,),
+        "layer4.2.conv3.weight": (2048, 512, 1, 1),
+    }.items():
+        assert tuple(weights[name].shape) == shape
+    with torch.device("meta"):  # names and shapes are enough
+        own = RadImageNetResNet50().body.state_dict()
+    assert own.keys() == without_biases(weights).keys()
+    assert all(own[name].shape == tensor.shape for name, tensor in without_biases(weights).items())
 
 
 def test_images_of_a_call_are_scaled_together():
