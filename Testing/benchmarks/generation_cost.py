@@ -19,31 +19,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from bench_tools import Goal, count_flop, get_model, machine, nothing_known, peak_memory, run_again, tell_goals
 
-from CTDiffusionLogic.bundle import load_model
-from CTDiffusionLogic.denoiser.conditions import SlabConditions
-from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
-from CTDiffusionLogic.device import describe_device, format_bytes
-from CTDiffusionLogic.generation import GenerationModel, GenerationRequest, generate
+from CTDiffusionLogic.denoiser.network import SlabDenoiser
+from CTDiffusionLogic.device import format_bytes
+from CTDiffusionLogic.generation import GenerationRequest, generate
 from CTDiffusionLogic.guidance import GUIDED_FROM
 from CTDiffusionLogic.sampling import DDPM_STEPS, SAMPLERS, Pass, ddpm_times, sample_ancestral
 from CTDiffusionLogic.slab_plan import plan_volume
 from CTDiffusionLogic.training.options import PRESETS
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -55,28 +49,31 @@ def main() -> None:
     parser.add_argument("--spacing-mm", type=float, default=3.0, help="distance of slices")
     parser.add_argument("--seed-passes", type=int, default=20, help="passes of the seed's route that are measured")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--facts", type=Path, help=argparse.SUPPRESS)  # where bench.py looks for the figures
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # in a process of its own: "seed" or slices
-    args = parser.parse_args()
+    args = parser.parse_args(words)
+    given = list(sys.argv[1:] if words is None else words)
     if args.measure:
         measured = measure_seed(args) if args.measure == "seed" else measure_ours(args, int(args.measure))
         print(json.dumps({**measured, "peak_bytes": peak_memory(args.device)}))
         return
-    print(f"{describe_device(args.device)}, torch {torch.__version__}, {platform.platform()}")
+    print(machine(args.device))
     print(f"model: {args.model or f'random weights, preset {args.preset}'}; {args.spacing_mm:g} mm between slices\n")
-    rows = {args.compare: in_own_process(args.compare)}
-    compare_routes(args.compare, rows[args.compare], in_own_process("seed"))
+    rows = {args.compare: in_own_process(given, args.compare)}
+    goals = compare_routes(args.compare, rows[args.compare], in_own_process(given, "seed"))
     print(f"\n{'slices':>6} {'seconds':>8} {'a slice':>8} {'passes':>7} {'TFLOP':>7}  peak memory")
     for slices in args.slices:
-        row = rows.get(slices) or in_own_process(slices)
+        row = rows.get(slices) or in_own_process(given, slices)
         print(
             f"{slices:6} {row['seconds']:8.1f} {row['seconds'] / slices:8.3f} {row['passes']:7} "
             f"{row['flop'] / 1e12:7.2f}  {format_bytes(row['peak_bytes'])}"
         )
     print("\npasses: one slab of eight slices once through a denoiser, both stages.")
+    tell_goals(goals, args.facts)
 
 
-def compare_routes(slices: int, ours: dict, seed: dict) -> None:
-    """Print both routes for one volume."""
+def compare_routes(slices: int, ours: dict, seed: dict) -> list[Goal]:
+    """Print both routes for one volume; returns their ratios."""
     passes = DDPM_STEPS * slices
     seconds, flop = passes * seed["seconds_per_pass"], passes * seed["flop_per_pass"]
     print(f"{slices} slices {seed['matrix']} x {seed['matrix']}:")
@@ -95,20 +92,21 @@ def compare_routes(slices: int, ours: dict, seed: dict) -> None:
         f"times {passes}.\nWith one slice as channel instead of eight a pass would have "
         f"{seed['flop_one_slice'] / 1e9:.2f} instead of {seed['flop_per_pass'] / 1e9:.2f} GFLOP."
     )
+    what = f"the seed's route / ours, {slices} slices of {seed['matrix']} x {seed['matrix']}"
+    return [
+        Goal(f"{what}: seconds", f"{seconds / ours['seconds']:.0f} x"),
+        Goal(f"{what}: FLOPs", f"{flop / ours['flop']:.0f} x"),
+    ]
 
 
-def in_own_process(what: int | str) -> dict:
+def in_own_process(given: Sequence[str], what: int | str) -> dict:
     """Run this program again to measure one thing: peaks of memory do not mix."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--measure", str(what)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return run_again(__file__, [*given, "--measure", what])
 
 
 def measure_ours(args: argparse.Namespace, slices: int) -> dict:
     """Generate one volume."""
-    model = get_model(args)
+    model = get_model(args.model, args.preset, args.device)
     generate(model, GenerationRequest(slices=1, steps=1, detail_steps=1))  # warm up
     began = time.perf_counter()
     volume = generate(model, GenerationRequest(slices=slices, spacing_mm=args.spacing_mm))
@@ -134,7 +132,7 @@ def measure_ours(args: argparse.Namespace, slices: int) -> dict:
 
 def measure_seed(args: argparse.Namespace) -> dict:
     """Some passes of the seed's route: one slab a pass, DDPM's noise levels and noise."""
-    model = get_model(args)
+    model = get_model(args.model, args.preset, args.device)
     size, config = int(model.card["plan"]["image_size"]), model.detail.config
     told = nothing_known(config, size).to(args.device)
     clock: list[float] = []
@@ -162,73 +160,6 @@ def measure_seed(args: argparse.Namespace) -> dict:
         "flop_one_slice": count_flop(one, size),
         "matrix": size,
     }
-
-
-def get_model(args: argparse.Namespace) -> GenerationModel:
-    """The model file's, or random weights."""
-    if args.model:
-        return GenerationModel.from_file(load_model(args.model), args.device)
-    preset = PRESETS[args.preset]
-    torch.manual_seed(0)
-    stages = []
-    for name in ("anatomy", "detail"):
-        recipe = getattr(preset, name)
-        config = DenoiserConfig(
-            stage=name,  # type: ignore[arg-type]
-            slices=preset.slices,
-            channels=recipe.channels,
-            layers=recipe.layers,
-            attention=recipe.attention,
-            parametrization=recipe.parametrization,
-        )
-        stages.append(SlabDenoiser(config).eval().requires_grad_(False).to(args.device))
-    plan = {
-        "image_size": 256,
-        "anatomy_size": preset.anatomy_size,
-        "fov_mm": 448.0,
-        "anatomy_gap_mm": 6.0,
-        "max_gap_mm": 36.0,
-        "body_mm_range": [0.0, 700.0],
-    }
-    return GenerationModel(*stages, {"plan": plan}, "random", "0" * 64, torch.device(args.device))
-
-
-def nothing_known(config: DenoiserConfig, size: int) -> SlabConditions:
-    """Conditions of one slab about which nothing is known."""
-    k = config.slices
-    images = torch.zeros(1, k, size, size)
-    detail = config.stage == "detail"
-    return SlabConditions(
-        known=images,
-        mask=torch.zeros(1, k),
-        offsets_mm=3.0 * (torch.arange(float(k)) - (k - 1) / 2)[None],
-        body_mm=torch.tensor([float("nan")]),
-        pixel_mm=torch.tensor([1.75]),
-        label=torch.tensor([0]),
-        coarse=images if detail else None,
-        coarse_noise=torch.zeros(1) if detail else None,
-    )
-
-
-def count_flop(denoiser: SlabDenoiser, size: int) -> int:
-    """FLOPs of one pass over one slab."""
-    device = next(denoiser.parameters()).device
-    x = torch.zeros(1, denoiser.config.slices, size, size, device=device)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        denoiser(x, torch.full((1,), 0.5, device=device), nothing_known(denoiser.config, size).to(device))
-    return counter.get_total_flops()
-
-
-def peak_memory(device: str) -> int:
-    """Largest memory this process has had: the GPU's on CUDA, else resident; 0 where the system does not say."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":
