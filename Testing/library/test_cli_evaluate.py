@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from CTDiffusionLogic.bundle import read_header, save_model
 from CTDiffusionLogic.cli import evaluate as command
 from CTDiffusionLogic.cli.events import Failed, Finished, Metric, Progress, Started, Warned, parse_line
 from CTDiffusionLogic.cli.main import main
@@ -38,6 +40,7 @@ class FakeEvaluation:
         self.options: EvaluateOptions | None = None
         self.command = ""
         self.error: Exception | None = None
+        self.origin: dict[str, str] = {}
         monkeypatch.setattr(library, "evaluate", self.evaluate)
 
     def evaluate(self, options, *, command, on_event, is_cancelled):
@@ -55,7 +58,7 @@ class FakeEvaluation:
             versions={"CTDiffusion": "0"},
             machine="CPU",
             protocol={},
-            inputs=(volume("r", "real"), volume("s", "synthetic")),
+            inputs=(volume("r", "real"), replace(volume("s", "synthetic"), origin=self.origin)),
             left_out=(LeftOut(path="x", group="real", reason="is not a CT"),),
             sections=(Section(key="a", title="Room A", verdict="Two and a half.", figures=[FIGURE]),),
             warnings=("Few.",),
@@ -182,3 +185,24 @@ def test_failed_and_cancelled_evaluations_leave_nothing(evaluation, capfd, tmp_p
     assert code == 130
     assert events[-1].code == "cancelled"
     assert not (tmp_path / "o").exists()
+
+
+def test_figures_go_into_the_card_of_the_model_that_made_the_volumes(evaluation, capfd, tmp_path):
+    model = tmp_path / "m.safetensors"
+    sha256 = save_model(model, {"anatomy.w": torch.ones(3)}, {"stages": {"anatomy": {}, "detail": {}}})
+    evaluation.origin = {"model_sha256": sha256}
+    code, events = run(capfd, "--real", "a", "--synthetic", "b", "--out", "o", "--into-card", model)
+    assert code == 0
+    assert str(model) in events[-1].outputs
+    header = read_header(model)
+    assert header.sha256 != sha256
+    assert header.card["metrics"]["evaluation"]["figures"]["a.b"]["value"] == 2.5
+    code, _ = run(capfd, "--real", "a", "--synthetic", "b", "--out", "o2", "--into-card", model)
+    assert code == 0, "volumes made before the card was written are still this model's"
+    evaluation.origin = {"model_sha256": "0" * 64}
+    content = model.read_bytes()
+    code, events = run(capfd, "--real", "a", "--synthetic", "b", "--out", "o3", "--into-card", model)
+    assert (code, model.read_bytes()) == (1, content)
+    assert "was not made by this model" in events[-1].message
+    assert (tmp_path / "o3" / "report.html").exists(), "the report is there all the same"
+    assert run(capfd, "--real", "a", "--synthetic", "b", "--out", "o4", "--into-card", "nowhere")[0] == 1
