@@ -19,18 +19,7 @@ import slicer
 import slicer.util
 from PySide6 import QtCore, QtWidgets
 
-from . import (
-    ctk_widgets,
-    dialogs,
-    mrml_widgets,
-    parameter_wrapper,
-    processes,
-    pythonqt,
-    scripted_module,
-    slicer_modules,
-    slicer_sources,
-    ui_loader,
-)
+from . import dialogs, mrml_widgets, processes, pythonqt, slicer_modules, slicer_sources, stand_ins
 from .application import (
     Modules,
     onQtMessage,
@@ -95,7 +84,7 @@ class ModuleHost:
         layoutLogic = slicer.vtkMRMLLayoutLogic()
         layoutLogic.SetMRMLScene(self.scene)
         self.dialogs = dialogs.current = Dialogs()
-        self._installModules()
+        self._undo += stand_ins.putInPlace(self._modulePath, self.folder / "Slicer.ini", setSlicer=self._setSlicer)
         self.app._begin(
             scene=self.scene,
             logics=self.logics,
@@ -175,48 +164,6 @@ class ModuleHost:
 
     def _setSlicer(self, name: str, value: Any) -> None:
         self._setAttribute(slicer, name, value)
-
-    def _installModules(self) -> None:
-        """Put qt, ctk and what slicer-core lacks in place; the module's own code is imported anew."""
-        settingsFile = str(self.folder / "Slicer.ini")
-        RealSettings = pythonqt.facade(QtCore.QSettings)
-
-        class QSettings(RealSettings):
-            """The host's settings, unless a file is named."""
-
-            def __init__(self, *arguments: Any) -> None:
-                super().__init__(*(arguments or (settingsFile, QtCore.QSettings.Format.IniFormat)))
-
-        # What a host has imported refers to that host's stand-ins: aside with it, and away at the end.
-        own = [path.stem for path in self._modulePath.glob("*.py")] + [f"{self._modulePath.name}Lib"]
-        aside = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in own}
-
-        def restore() -> None:
-            for name in [name for name in sys.modules if name.split(".")[0] in own]:
-                del sys.modules[name]
-            sys.modules.update(aside)
-
-        self._undo.append(restore)
-        made = {
-            "qt": pythonqt.qtModule({**dialogs.OVERRIDES, "QSettings": QSettings, "QUiLoader": ui_loader.QUiLoader}),
-            "ctk": ctk_widgets.ctkModule(),
-            "slicer.parameterNodeWrapper": parameter_wrapper.newModule(),
-            **scripted_module.newModules(),
-            **slicer_modules.newModules(),
-        }
-        for name, module in made.items():
-            previous = sys.modules.get(name)
-            self._undo.append(
-                lambda name=name, previous=previous: (
-                    sys.modules.__setitem__(name, previous) if previous is not None else sys.modules.pop(name, None)
-                )
-            )
-            sys.modules[name] = module
-            if name.startswith("slicer."):
-                self._setSlicer(name.partition(".")[2], module)
-        previousPath = list(sys.path)
-        self._undo.append(lambda: sys.path.__setitem__(slice(None), previousPath))
-        sys.path.insert(0, str(self._modulePath))
 
     # The application
 
