@@ -17,6 +17,7 @@ def fill(table: Any, report: EvaluateReport) -> None:
     """
     titles = [_("Figure"), _("Synthetic"), _("Real"), _("Reads as")]
     table.clear()
+    table.clearSpans()
     table.setRowCount(0)
     table.setColumnCount(len(titles))
     table.setHorizontalHeaderLabels(titles)
