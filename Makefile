@@ -1,6 +1,7 @@
 # make demo [REAL=path]   generate a synthetic CT, put it beside a real scan in a Slicer scene, save both to demo/
 # make test [ARGS=...]    all tests            make lint    formatting, lint, types
 #           [WORKERS=0]   in this process: prints appear at once, and a debugger works
+# make bench [RUN=folder MODEL=file ARGS=...]   all figures of speed, in build/bench; about 20 minutes
 # make screenshots [OUT=folder MODEL=file]   pictures of the module's panel, in build/screenshots
 # make clean              remove what the above made, except .venv;  make distclean removes .venv too
 #
@@ -22,7 +23,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 /usr/bin/pyt
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& { echo "$$p"; break; }; done)
 
-.PHONY: demo test screenshots lint format install clean distclean
+.PHONY: demo test bench screenshots lint format install clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -30,6 +31,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+bench: $(INSTALLED)
+	$(PY) Testing/benchmarks/bench.py $(if $(RUN),--run "$(RUN)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 screenshots: $(INSTALLED)
 	$(PY) Testing/module/screenshots.py $(if $(OUT),--out "$(OUT)") $(if $(MODEL),--model "$(MODEL)")

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -137,18 +137,11 @@ def peak_memory(device: str = "cpu") -> int:
 
 
 def stage_config(preset: Preset, stage: str) -> DenoiserConfig:
-    """The network of a preset's stage."""
+    """The network of a preset's stage: of the configuration what the preset has, the rest by default."""
     recipe = getattr(preset, stage)
-    return DenoiserConfig(
-        stage=stage,  # type: ignore[arg-type]
-        slices=preset.slices,
-        channels=recipe.channels,
-        layers=recipe.layers,
-        attention=recipe.attention,
-        residual_scale=0.24 if stage == "detail" else 1.0,
-        parametrization=recipe.parametrization,
-        skip_sigma=recipe.skip_sigma,
-    )
+    own = {f.name: getattr(recipe, f.name) for f in fields(DenoiserConfig) if hasattr(recipe, f.name)}
+    scale = 0.24 if stage == "detail" else 1.0
+    return DenoiserConfig(**own, stage=stage, slices=preset.slices, residual_scale=scale)  # type: ignore[arg-type]
 
 
 def random_model(preset_name: str, device: str = "cpu", *, image_size: int = 256) -> GenerationModel:
