@@ -112,15 +112,38 @@ class TextConsole:
             self._line_open = False
 
 
+class SilentConsole:
+    """For the second and further of several processes: the first one tells what all do; faults are one's own."""
+
+    def __init__(self, err: TextIO) -> None:
+        self._err = err
+
+    def emit(self, event: Event) -> None:
+        """Print a warning or a failure; nothing else."""
+        match event:
+            case Warned(message=message):
+                text = f"warning: {message}"
+            case Failed(message=message, remedy=remedy):
+                text = f"{message} {remedy}".rstrip()
+            case _:
+                return
+        print(f"ctdiffusion: process {os.environ.get('RANK', '?')}: {text}", file=self._err, flush=True)
+
+    def say(self, text: str) -> None:
+        """Nothing: the first process says it."""
+
+
 @contextmanager
-def open_console(*, json: bool) -> Iterator[Console]:
+def open_console(*, json: bool, silent: bool = False) -> Iterator[Console]:
     """Yield the console; while it is open, the library's log warnings become warning events.
 
     With ``json``, whatever libraries print to stdout, even from C++, goes to stderr, so that stdout
-    carries events and nothing else.
+    carries events and nothing else. ``silent`` is for all but the first of several processes.
     """
     with _events_only_stdout() if json else _as_it_is() as out:
         console: Console = JsonConsole(out) if json else TextConsole(out, sys.stderr)
+        if silent:
+            console = SilentConsole(sys.stderr)
         handler = _WarningHandler(console)
         logger = logging.getLogger("CTDiffusionLogic")
         logger.addHandler(handler)

@@ -3,7 +3,7 @@
 The output format follows --out: .nrrd, .nii.gz, .nii or .mha; a name without suffix, or one that ends with
 a slash, becomes a folder of DICOM files marked as synthetic. With --count 3, --out a.nrrd gives a-1.nrrd,
 a-2.nrrd and a-3.nrrd, made with the seeds SEED, SEED + 1 and SEED + 2. The same model, options, machine and
-number of threads give the same bytes.
+number of threads give the same bytes. Several processes (torchrun, accelerate launch) share the volumes, a GPU each.
 
 A real scan is continued with --extend, filled with --fill, and made of thinner slices with --thin. The result lies on
 the scan's own grid; its slices come back unaltered, and the header (and each DICOM slice) names them as real.
@@ -30,6 +30,7 @@ from CTDiffusionLogic.cli.events import Finished, Progress, Slices, Started, War
 from CTDiffusionLogic.cli.outputs import Output, check_outputs, check_space, plan_outputs
 from CTDiffusionLogic.errors import ModelFileError, OutputError
 from CTDiffusionLogic.models import DEFAULT_MODEL, bundled_models, find_model
+from CTDiffusionLogic.processes import Processes, this_process
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
-    """Generate ``--count`` volumes.
+    """Generate ``--count`` volumes, or this process's share of them where a launcher has started several.
 
     Raises:
         Cancelled: If the user stopped it; volumes that were finished before stay.
@@ -110,31 +111,39 @@ def run(args: argparse.Namespace, console: Console) -> None:
     check_completion_arguments(args)
     header = read_header(find_model(args.model))
     require_fingerprints(args, header)
-    outputs = plan_outputs(args.out, args.count)
+    processes = this_process()
+    outputs = dict(processes.share([*enumerate(plan_outputs(args.out, args.count), start=1)]))
     with CancelSwitch(args.cancel_file) as is_cancelled:
-        copy_findings = _generate_all(args, console, header, outputs, is_cancelled)
-    details = {"seconds": round(time.monotonic() - began, 2), "seeds": [args.seed + n for n in range(args.count)]}
+        copy_findings = _generate_all(args, console, header, outputs, is_cancelled, processes)
+    details = {"seconds": round(time.monotonic() - began, 2), "seeds": [args.seed + n - 1 for n in outputs]}
     details |= {"model_sha256": header.sha256, **copy_findings}
-    console.emit(Finished(tuple(str(output.path) for output in outputs), details))
+    if processes.are_several:
+        details["processes"] = processes.count
+    console.emit(Finished(tuple(str(output.path) for output in outputs.values()), details))
 
 
 def _generate_all(
     args: argparse.Namespace,
     console: Console,
     header: ModelHeader,
-    outputs: list[Output],
+    outputs: dict[int, Output],
     is_cancelled: CancelSwitch,
+    processes: Processes,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Make and write the volumes; what the check for copies found, if there was one, by its name in the last event."""
+    """Make and write the volumes of these numbers, from 1 on.
+
+    Returns:
+        What the check for copies found, if there was one, by its name in the last event.
+    """
     from CTDiffusionLogic import __version__
     from CTDiffusionLogic.volume_io import read_volume, write_volume
 
     like = read_volume(args.like) if args.like else None
     completion, series = read_completion(args)
     shape, geometry = (completion.shape, completion.geometry) if completion else _grid(args, header, like)
-    check_outputs(outputs, shape=shape, overwrite=args.overwrite)
+    check_outputs([*outputs.values()], shape=shape, overwrite=args.overwrite)
     if args.preview_dir:
-        _prepare_preview(args.preview_dir, 2 * math.prod(shape) * args.count)
+        _prepare_preview(args.preview_dir, 2 * math.prod(shape) * len(outputs))
     is_cancelled.check()
 
     from CTDiffusionLogic import generation
@@ -144,14 +153,14 @@ def _generate_all(
     from CTDiffusionLogic.generation import GenerationModel, GenerationRequest
 
     set_threads(args.threads)
-    device = choose_device(args.device)
+    device = choose_device(processes.device_name(args.device))
     details = {
         "model": header.name,
         "model_sha256": header.sha256,
         "device": describe_device(device),
         "shape": shape,
         "ijk_to_lps": geometry.ijk_to_lps,
-        "outputs": [output.path for output in outputs],
+        "outputs": [output.path for output in outputs.values()],
     }
     console.emit(Started(args.command, __version__, details))
     file = load_model(header.path)
@@ -171,9 +180,9 @@ def _generate_all(
         label=args.region,
         like=like,
     )
-    for volume_number, output in enumerate(outputs, start=1):
+    for place, (volume_number, output) in enumerate(outputs.items(), start=1):
         is_cancelled.check()
-        watcher = _Watcher(console, args.preview_dir, volume_number, len(outputs))
+        watcher = _Watcher(console, args.preview_dir, volume_number, args.count, place=place, own=len(outputs))
         volume = make(
             model,
             request=dataclasses.replace(request, seed=args.seed + volume_number - 1),
@@ -183,27 +192,37 @@ def _generate_all(
             is_cancelled=is_cancelled,
         )
         is_cancelled.check()
-        volume = check_copies(volume, volume_number, len(outputs))
+        volume = check_copies(volume, volume_number, args.count)
         check_outputs([output], shape=volume.shape, overwrite=args.overwrite)  # hours may have passed
         write_volume(volume, output.target, reference=series, same_space=series is not None)
     return {"copy_check": check_copies.findings} if check_copies.findings else {}
 
 
 class _Watcher:
-    """Turns the callbacks of one generation into events; ``volume`` counts from 1 to ``volumes``."""
+    """Turns the callbacks of one generation into events.
 
-    def __init__(self, console: Console, preview_dir: Path | None, volume: int, volumes: int) -> None:
+    Args:
+        console: For the events.
+        preview_dir: For slices.
+        volume, volumes: Number of the volume, from 1 on, and of how many.
+        place, own: Its place among those that this process makes, from 1 on, and how many these are.
+    """
+
+    def __init__(
+        self, console: Console, preview_dir: Path | None, volume: int, volumes: int, *, place: int, own: int
+    ) -> None:
         self._console = console
         self._preview_dir = preview_dir
         self._volume, self._volumes = volume, volumes
+        self._place, self._own = place, own
         self._began = time.monotonic()
 
     def on_progress(self, done: int, total: int, eta_s: float, phase: str) -> None:
-        """Report progress over all volumes, each taken to last as long as this one."""
-        before, after = self._volume - 1, self._volumes - self._volume
+        """Report progress over all volumes of this process, each taken to last as long as this one."""
+        before, after = self._place - 1, self._own - self._place
         eta_s += after * (time.monotonic() - self._began + eta_s)
         name = phase if self._volumes == 1 else f"volume {self._volume} of {self._volumes}, {phase}"
-        self._console.emit(Progress(before * total + done, self._volumes * total, round(eta_s, 1), name))
+        self._console.emit(Progress(before * total + done, self._own * total, round(eta_s, 1), name))
 
     def on_warning(self, sentence: str) -> None:
         """Pass on a warning; those of later volumes say the same."""

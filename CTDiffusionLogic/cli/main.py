@@ -30,6 +30,7 @@ from CTDiffusionLogic.cli.arguments import add_common_arguments
 from CTDiffusionLogic.cli.console import open_console
 from CTDiffusionLogic.cli.failures import failure_of
 from CTDiffusionLogic.errors import Cancelled, UsageError
+from CTDiffusionLogic.processes import speaks
 
 #: Subcommands in the order of the help. Each module has SUMMARY, add_arguments(parser) and run(args, console).
 COMMANDS = {
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 failed, 2 wrong use, 130 cancelled.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    with open_console(json=_wants_json(words)) as console:
+    with open_console(json=_wants_json(words), silent=not speaks()) as console:
         try:
             args = _parser().parse_args(words)
             COMMANDS[args.command].run(args, console)

@@ -24,9 +24,14 @@ from CTDiffusionLogic.training.export import BEST_MODEL, MODEL, export_model
 from CTDiffusionLogic.training.fidelity_epochs import EpochFidelity
 from CTDiffusionLogic.training.options import Preset, TrainOptions
 from CTDiffusionLogic.training.stage import STAGES, StageTrainer
+from CTDiffusionLogic.training.together import PATIENCE, Agreement, Wish, average
 
 #: Steps between two lines in metrics.jsonl and two looks at the clock's average.
 LOG_EVERY = 20
+_OTHER_COUNT = (
+    "{before} process(es) trained up to here, now there are {now}: an epoch has another number of steps, and slabs "
+    "that were seen may come again."
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def train_loop(
     preset: Preset,
     corpus: PreparedCorpus,
     *,
-    device: torch.device,
+    accelerator: Any,
     begin: float,
     report: Callable[[str, dict[str, Any]], None],
     is_cancelled: Callable[[], bool],
@@ -60,13 +65,15 @@ def train_loop(
     """Train until the budget is used up; see :func:`CTDiffusionLogic.training.run.train`.
 
     Args:
+        accelerator: From :func:`make_accelerator`. Where several processes train, each of them calls this; the first
+            one keeps the time, writes all files and calls ``report``.
         begin: ``time.monotonic()`` at the start of the command, which the time budget counts from.
         start_weights: Weights of a model file to start from.
         extractor: Of features, for measuring how real the images are, instead of the one that ``options`` name.
     """
-    if device.type == "cpu":
+    if accelerator.device.type == "cpu":
         keep_freed_memory()
-    accelerator = make_accelerator(device)
+    is_first, processes = accelerator.is_main_process, accelerator.num_processes
     stages: dict[str, StageTrainer] = {
         name: StageTrainer(name, preset, corpus.plan, corpus.cache, accelerator, seed=options.seed) for name in STAGES
     }
@@ -76,28 +83,32 @@ def train_loop(
         step, hours = checkpoint.step, float(checkpoint.facts["hours"])
         for name, stage in stages.items():
             _load(stage.load_state, checkpoint.tensors, f"{name}.", options.run / "checkpoints")
+        if is_first and (before := int(checkpoint.facts.get("processes", 1))) != processes:
+            report("warning", {"message": _OTHER_COUNT.format(before=before, now=processes)})
     elif start_weights is not None:
         for name, stage in stages.items():
             _load(stage.load_weights, start_weights, f"{name}.", options.init)
-    steps_per_epoch = epoch_steps(corpus, preset, accelerator.num_processes)
+    steps_per_epoch = epoch_steps(corpus, preset, processes)
     last_step = math.inf if options.epochs is None else options.epochs * steps_per_epoch
     deadline = math.inf if options.max_minutes is None else begin + 60 * options.max_minutes
-    log = MetricsLog(options.run / "metrics.jsonl", step)
+    agreement = Agreement(accelerator)
     streams: dict[str, Generator] = {
         name: stage.stream.batches(stage.numbers(step), threads=options.loader_threads)
         for name, stage in stages.items()
     }
-    fidelity = EpochFidelity(
-        options,
-        corpus,
-        step=step,
-        steps_per_epoch=steps_per_epoch,
-        device=accelerator.device,
-        report=report,
-        is_cancelled=is_cancelled,
-        extractor=extractor,
-        is_shared=accelerator.num_processes > 1,
-    )
+    if is_first:  # records have one writer
+        log = MetricsLog(options.run / "metrics.jsonl", step)
+        fidelity = EpochFidelity(
+            options,
+            corpus,
+            step=step,
+            steps_per_epoch=steps_per_epoch,
+            device=accelerator.device,
+            report=report,
+            is_cancelled=is_cancelled,
+            extractor=extractor,
+            is_shared=processes > 1,
+        )
     started, first_step = time.monotonic(), step
     saved = started
     reason = "epochs"
@@ -107,7 +118,7 @@ def train_loop(
         return hours + (time.monotonic() - started) / 3600
 
     def keep(measured: dict[str, Any], *, is_best: bool) -> Path:
-        facts.update(hours=trained_hours(), step=step, epochs=step / steps_per_epoch)
+        facts.update(hours=trained_hours(), step=step, epochs=step / steps_per_epoch, processes=processes)
         tensors = {f"{n}.{k}": v for n, stage in stages.items() for k, v in stage.state().items()}
         path = save_checkpoint(options.run / "checkpoints", tensors, step=step, facts=facts, is_best=is_best)
         metrics = {**log.newest, **({"fidelity": measured} if measured else {})}
@@ -125,22 +136,19 @@ def train_loop(
 
     def measure() -> None:
         """How real the images are; whatever happens, the training goes on."""
-        if accelerator.is_main_process:
-            with ExitStack() as stack:
-                networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
-                line = fidelity.measure(networks, step=step, hours=trained_hours())
-            if line is not None:
-                fidelity.keep_if_best(line, lambda measured: keep(measured, is_best=True))
+        with ExitStack() as stack:
+            networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
+            line = fidelity.measure(networks, step=step, hours=trained_hours())
+        if line is not None:
+            fidelity.keep_if_best(line, lambda measured: keep(measured, is_best=True))
 
     def save() -> None:
-        if accelerator.is_main_process:
-            path = keep(fidelity.newest, is_best=False)
-            report("checkpoint", {"path": str(path), "step": step})
-            with ExitStack() as stack:
-                networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
-                sheet = write_sheet(networks, corpus.plan, options.run / "samples", step=step)
-            report("sample", {"path": str(sheet), "step": step})
-        accelerator.wait_for_everyone()
+        path = keep(fidelity.newest, is_best=False)
+        report("checkpoint", {"path": str(path), "step": step})
+        with ExitStack() as stack:
+            networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
+            sheet = write_sheet(networks, corpus.plan, options.run / "samples", step=step)
+        report("sample", {"path": str(sheet), "step": step})
 
     window: dict[str, list[torch.Tensor]] = {}  # what happened since the last line in the log
     while step < last_step:
@@ -153,53 +161,65 @@ def train_loop(
         now = time.monotonic()
         pace = (now - started) / (step - first_step)
         if step % LOG_EVERY == 0:
-            values = {key: float(torch.stack(seen).mean()) for key, seen in window.items()}
+            values = average({key: torch.stack(seen).mean() for key, seen in window.items()}, accelerator)
             window.clear()
             if not all(math.isfinite(v) for v in values.values()):
                 raise CTDiffusionError(
                     f"The loss is no longer a number at step {step}.",
                     remedy="Resume from the last checkpoint; if it happens again, look for damaged scans.",
                 )
-            remaining = min(deadline - now, (last_step - step) * pace)
-            log.write({"step": step, "epoch": step / steps_per_epoch, "seconds_per_step": pace, **values})
-            report("metric", {"step": step, "epoch": step / steps_per_epoch, **values})
-            total = step + remaining / pace if math.isfinite(remaining) else None
-            report("progress", {"done": step, "of": total and round(total), "eta_s": remaining, "phase": "training"})
-        if step % steps_per_epoch == 0 or step == 1:
-            for name, stage in stages.items():
-                value = stage.held_out_loss()
-                if value is not None:
-                    log.write({"step": step, "epoch": step / steps_per_epoch, f"{name}_held_out": value})
-                    report("metric", {"step": step, "epoch": step / steps_per_epoch, f"{name}_held_out": value})
-        is_due = fidelity.schedule.is_due(step, now - started, seconds_per_step=pace)
-        if is_due and now + (fidelity.schedule.expected_s or 0.0) < deadline:
-            measure()
+            if is_first:
+                remaining = min(deadline - now, (last_step - step) * pace)
+                log.write({"step": step, "epoch": step / steps_per_epoch, "seconds_per_step": pace, **values})
+                report("metric", {"step": step, "epoch": step / steps_per_epoch, **values})
+                total = round(step + remaining / pace) if math.isfinite(remaining) else None
+                report("progress", {"done": step, "of": total, "eta_s": remaining, "phase": "training"})
+        if is_first:  # the others wait for it where gradients are averaged
+            if step % steps_per_epoch == 0 or step == 1:
+                for name, stage in stages.items():
+                    value = stage.held_out_loss()
+                    if value is not None:
+                        log.write({"step": step, "epoch": step / steps_per_epoch, f"{name}_held_out": value})
+                        report("metric", {"step": step, "epoch": step / steps_per_epoch, f"{name}_held_out": value})
+            is_due = fidelity.schedule.is_due(step, now - started, seconds_per_step=pace)
+            if is_due and now + (fidelity.schedule.expected_s or 0.0) < deadline:
+                measure()
+        wish = Wish.GO_ON
         if is_cancelled():
-            reason = "cancelled"
+            wish = Wish.CANCEL
+        elif is_first and now > deadline - fidelity.schedule.reserve_s(step, now - started):
+            wish = Wish.TIME_IS_UP
+        agreed = agreement.on(wish)
+        if agreed != Wish.GO_ON:
+            reason = "cancelled" if agreed == Wish.CANCEL else "time"
             break
-        if now > deadline - fidelity.schedule.reserve_s(step, now - started):
-            reason = "time"
-            break
-        if now - saved > 60 * options.checkpoint_minutes:
+        if is_first and now - saved > 60 * options.checkpoint_minutes:
             save()
             saved = time.monotonic()
+    agreement.settle()
     for stream in streams.values():
         stream.close()
-    if reason != "cancelled" and fidelity.schedule.is_last_due(step, time.monotonic() - started):
-        measure()
-    save()
+    if is_first:
+        if reason != "cancelled" and fidelity.schedule.is_last_due(step, time.monotonic() - started):
+            measure()
+        save()
+    accelerator.wait_for_everyone()
     return TrainingResult(options.run / "model.safetensors", step, step / steps_per_epoch, reason)
 
 
 def make_accelerator(device: torch.device):  # type: ignore[no-untyped-def]
-    """accelerate's Accelerator for ``device``: bf16 where a GPU has it, float32 on CPUs (bf16 is slow there)."""
-    from accelerate import Accelerator
+    """accelerate's Accelerator for ``device``: bf16 where a GPU has it, float32 on CPUs (bf16 is slow there).
+
+    Where a launcher has started several processes, all must call this; they are connected from here on.
+    """
+    from accelerate import Accelerator, InitProcessGroupKwargs
 
     on_gpu = device.type == "cuda"
     if on_gpu and device.index is not None:
         torch.cuda.set_device(device)
     precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "no"
-    return Accelerator(cpu=device.type == "cpu", mixed_precision=precision)
+    waiting = InitProcessGroupKwargs(timeout=PATIENCE)
+    return Accelerator(cpu=device.type == "cpu", mixed_precision=precision, kwargs_handlers=[waiting])
 
 
 def epoch_steps(corpus: PreparedCorpus, preset: Preset, processes: int) -> int:

@@ -17,10 +17,12 @@ from CTDiffusionLogic.corpus.prepare import PreparedCorpus, PrepareOptions, prep
 from CTDiffusionLogic.device import choose_device, describe_device
 from CTDiffusionLogic.errors import InputError, UsageError
 from CTDiffusionLogic.fidelity.extractors import Extractor, get_extractor
+from CTDiffusionLogic.processes import this_process
 from CTDiffusionLogic.scan_search import find_scans
 from CTDiffusionLogic.training.export import command_line
-from CTDiffusionLogic.training.loop import TrainingResult, train_loop
+from CTDiffusionLogic.training.loop import TrainingResult, make_accelerator, train_loop
 from CTDiffusionLogic.training.options import DEFAULT_EXTRACTOR, Preset, TrainOptions
+from CTDiffusionLogic.training.together import others_needed
 
 OnEvent = Callable[[str, dict[str, Any]], None]
 #: Options that must be the same when a run is resumed: they shaped its plan or its networks.
@@ -45,6 +47,9 @@ def train(
             the result says so.
         extractor: Of features, for measuring how real the images are, instead of the one that ``options`` name.
 
+    Where a launcher (torchrun, accelerate launch) has started several processes, each of them calls this with the same
+    options and a run folder that all of them see; ``on_event`` is called in the first one.
+
     Returns:
         Where the model is, how far the training came and why it ended.
 
@@ -52,13 +57,41 @@ def train(
         UsageError, InputError, OutputError, ResourceError: As their names say, with the remedy.
     """
     begin = time.monotonic()
-    report = on_event or _ignore
     preset = options.check()
-    device = choose_device(options.device)
+    processes = this_process()
+    if processes.are_several and options.device not in ("auto", "cpu", "cuda"):
+        raise UsageError(
+            f"{processes.count} processes cannot share --device {options.device}.",
+            remedy="Leave --device out: each process takes a GPU of its own.",
+        )
+    device = choose_device(processes.device_name(options.device))
+    accelerator = make_accelerator(device)
+    report = on_event if on_event is not None and accelerator.is_main_process else _ignore
     if extractor is None and options.fidelity_every != "off" and options.fidelity_extractor != DEFAULT_EXTRACTOR:
         extractor = get_extractor(options.fidelity_extractor)  # what was asked for is there, or it is told now
     report("device", {"device": str(device), "description": describe_device(device)})
-    corpus = _reopen(options) if options.resume else _start(options, preset, report)
+    with others_needed(accelerator):
+        result = _train(options, preset, accelerator, report, is_cancelled or (lambda: False), extractor, begin)
+    if accelerator.num_processes > 1:
+        accelerator.end_training()
+    return result
+
+
+def _train(
+    options: TrainOptions,
+    preset: Preset,
+    accelerator: Any,
+    report: OnEvent,
+    is_cancelled: Callable[[], bool],
+    extractor: Extractor | None,
+    begin: float,
+) -> TrainingResult:
+    if options.resume:
+        corpus = _reopen(options)
+    else:  # one process prepares, the others read what it wrote
+        prepared = _start(options, preset, report) if accelerator.is_main_process else None
+        accelerator.wait_for_everyone()
+        corpus = prepared or _reopen(options)
     for path, reason in corpus.plan.skipped:
         report("skipped", {"path": path, "reason": reason})
     if sentence := corpus.plan.synthetic_warning:
@@ -69,10 +102,10 @@ def train(
         options,
         preset,
         corpus,
-        device=device,
+        accelerator=accelerator,
         begin=begin,
         report=report,
-        is_cancelled=is_cancelled or (lambda: False),
+        is_cancelled=is_cancelled,
         start_weights=start_weights,
         extractor=extractor,
     )
