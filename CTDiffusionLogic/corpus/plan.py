@@ -14,6 +14,8 @@ from CTDiffusionLogic.errors import InputError
 PLAN_VERSION = 2
 #: Synthetic scans that a warning names one by one.
 MAX_NAMES = 10
+#: Bodies that a model's card tells of, at most, from all over the training scans: generation draws one of them.
+MAX_BODIES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +115,7 @@ class CorpusPlan:
             "spacing_mm_range": [gaps[0], 8.0],
             "body_mm_range": [low, high],
             "body_mm_coverage": coverage(self.train, low, high),
-            "body_boxes_mm": [self._box_mm(s) for s in self.train],
+            "body_boxes_mm": [self._box_mm(s) for s in spread_out(self.train, MAX_BODIES)],
         }
 
     def _box_mm(self, scan: ScanPlan) -> list[float]:
@@ -145,6 +147,13 @@ class CorpusPlan:
         """Return the plan with the anatomical position of each scan's first slice filled in."""
         scans = tuple(replace(s, body_mm=b) for s, b in zip(self.scans, body_mm, strict=True))
         return replace(self, scans=scans)
+
+
+def spread_out(scans: Sequence[ScanPlan], most: int) -> list[ScanPlan]:
+    """All scans in their order, or ``most`` of them from all over the list."""
+    if len(scans) <= most:
+        return list(scans)
+    return [scans[n * len(scans) // most] for n in range(most)]
 
 
 def _scan_plan(row: dict[str, Any]) -> ScanPlan:

@@ -23,7 +23,7 @@ from CTDiffusionLogic.corpus.body_position import (
     fit_body_position,
     scan_position_mm,
 )
-from CTDiffusionLogic.corpus.plan import CorpusPlan, ScanPlan
+from CTDiffusionLogic.corpus.plan import CorpusPlan, ScanPlan, spread_out
 from CTDiffusionLogic.corpus.resample import BodyBox, GridSlices, find_body, orient, to_grid
 from CTDiffusionLogic.corpus.split import held_out_patients
 from CTDiffusionLogic.denoiser.coarse import downsample, interpolate_along_z, upsample
@@ -32,6 +32,9 @@ from CTDiffusionLogic.errors import CTDiffusionError, InputError
 from CTDiffusionLogic.scan_search import ScanRef, SkippedScan
 from CTDiffusionLogic.volume import CTVolume
 
+#: Slices of training scans from which body positions and statistics are learnt, at most (about): they are held in
+#: memory together, in 4 kB each, and twice as many are drawn of them.
+MAX_LEARNT_SLICES = 25_000
 #: Largest field of view a plan chooses, mm: a torso with its arms up fits, a table's ends need not.
 MAX_FOV_MM = 512.0
 
@@ -205,21 +208,30 @@ def _scan_plan(scan: ScanRef, oriented: CTVolume, grid: GridSlices, *, label: in
 
 def _place_along_body(plan: CorpusPlan, cache: Path, *, seed: int) -> tuple[CorpusPlan, BodyPositionNet]:
     """Fit the position network on the training scans and place every scan; the lowest training slice is at 0."""
-    coarse = [coarse_slices(np.load(cache / f"{s.id}.npy", mmap_mode="r"), BODY_GRID) for s in plan.scans]
-    pixel = [s.pixel_mm * plan.image_size / BODY_GRID for s in plan.scans]
-    learn = [(c, s.gap_mm, p) for c, s, p in zip(coarse, plan.scans, pixel, strict=True) if s.split == "train"]
-    net = fit_body_position(learn, seed=seed)
-    placed = [scan_position_mm(net, c, s.gap_mm, p) for c, s, p in zip(coarse, plan.scans, pixel, strict=True)]
+
+    def seen(scan: ScanPlan) -> tuple[NDArray[np.float32], float, float]:
+        coarse = coarse_slices(np.load(cache / f"{scan.id}.npy", mmap_mode="r"), BODY_GRID)
+        return coarse, scan.gap_mm, scan.pixel_mm * plan.image_size / BODY_GRID
+
+    learnt = {scan.id: seen(scan) for scan in _learnt_from(plan)}
+    net = fit_body_position([*learnt.values()], seed=seed)
+    placed = [scan_position_mm(net, *(learnt.get(scan.id) or seen(scan))) for scan in plan.scans]
     lowest = min(b for b, s in zip(placed, plan.scans, strict=True) if s.split == "train")
     with torch.no_grad():
         net.head.bias.sub_(lowest / UNIT_MM)
     return plan.with_body_positions([b - lowest for b in placed]), net
 
 
+def _learnt_from(plan: CorpusPlan) -> list[ScanPlan]:
+    """Training scans of about :data:`MAX_LEARNT_SLICES` slices."""
+    scans = plan.train
+    return spread_out(scans, max(1, len(scans) * MAX_LEARNT_SLICES // sum(s.slices for s in scans)))
+
+
 def _measure_statistics(plan: CorpusPlan, cache: Path) -> CorpusPlan:
-    """Standard deviations the preconditioning needs, from some slices of every training scan."""
+    """Standard deviations the preconditioning needs, from some slices of the training scans."""
     anatomy, residual = [], []
-    for scan in plan.train:
+    for scan in _learnt_from(plan):
         hu = np.load(cache / f"{scan.id}.npy", mmap_mode="r")
         slices = torch.from_numpy(hu_to_intensity(hu[:: max(1, len(hu) // 16)]))
         coarse = downsample(slices, (plan.anatomy_size, plan.anatomy_size))

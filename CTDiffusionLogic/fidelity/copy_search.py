@@ -132,12 +132,14 @@ def find_closest(numbers: NDArray[np.float32], reference: Reference, *, without:
     Returns:
         None where there are no windows on one of the sides.
     """
-    patients = np.unique(reference.patients[reference.patients != (-1 if without is None else without)])
+    order = np.argsort(reference.patients, kind="stable")  # of thousands of patients each is a piece of one array
+    order = order[reference.patients[order] != (-1 if without is None else without)]
+    patients, starts = np.unique(reference.patients[order], return_index=True)
     if not len(numbers) or not len(patients):
         return None
     distances = cdist(numbers / reference.spread, reference.numbers / reference.spread) / np.sqrt(numbers.shape[1])
     distances = np.maximum(distances, _LEAST_DISTANCE / np.sqrt(numbers.shape[1]))
-    nearest = np.log(np.stack([distances[:, reference.patients == p].min(axis=1) for p in patients], axis=1))
+    nearest = np.log(np.minimum.reduceat(distances[:, order], starts, axis=1))
     alone = len(patients) == 1
     if alone:
         scores = nearest
@@ -160,9 +162,9 @@ def find_closest(numbers: NDArray[np.float32], reference: Reference, *, without:
 
 def reference_from(training: Sequence[ScanWindows]) -> Reference:
     """The training's windows to search in, patients numbered in the order of their names."""
-    names = sorted({m.patient for m in training})
+    place = {name: number for number, name in enumerate(sorted({m.patient for m in training}))}
     numbers = np.concatenate([m.windows.numbers[::REFERENCE_STEP] for m in training])
-    owners = [names.index(m.patient) for m in training for _ in m.windows.numbers[::REFERENCE_STEP]]
+    owners = [place[m.patient] for m in training for _ in m.windows.numbers[::REFERENCE_STEP]]
     return Reference.from_numbers(numbers, owners)
 
 
@@ -173,11 +175,11 @@ def real_against_others(
 
     A training scan leaves one patient fewer to search in: with two patients it says nothing of ratios.
     """
-    names = sorted({m.patient for m in training})
+    place = {name: number for number, name in enumerate(sorted({m.patient for m in training}))}
     results = []
     for scan in scans:
-        own = names.index(scan.patient) if scan.patient in names else None
-        if own is not None and len(names) < 3:
+        own = place.get(scan.patient)
+        if own is not None and len(place) < 3:
             continue
         closest = find_closest(scan.windows.numbers, reference, without=own)
         if closest is not None:

@@ -39,6 +39,8 @@ from CTDiffusionLogic.volume import CTVolume
 
 #: Raised when the numbers mean something else; other versions are not read.
 VERSION = 1
+#: Real scans that set the limits, at most: each is searched for among all windows, which takes up to a second.
+MOST_REAL = 200
 #: Steps per standard deviation, and the largest value, of stored numbers.
 _STEPS, _MOST = 24.0, 127
 
@@ -93,6 +95,8 @@ def describe_scan(
 def take_fingerprints(training: Sequence[ScanWindows], held_out: Sequence[ScanWindows] = ()) -> Fingerprints | None:
     """Fingerprints of the training scans, with limits from held-out scans and the training scans themselves.
 
+    Of more than :data:`MOST_REAL` scans, evenly many of all set the limits; all can be recognised.
+
     Returns:
         None where no training scan has a window.
     """
@@ -103,7 +107,7 @@ def take_fingerprints(training: Sequence[ScanWindows], held_out: Sequence[ScanWi
     others = [scan for scan in held_out if len(scan.windows) and scan.patient not in trained]
     # Limits of what will be read back, rounding included.
     reference = _restore(*_store(reference_from(training)))
-    real = real_against_others([*others, *training], training, reference)
+    real = real_against_others(_spread_out([*others, *training], MOST_REAL), training, reference)
     return Fingerprints(reference, limits_from(real, patients=len(trained)))
 
 
@@ -261,6 +265,13 @@ def _rewrite(file: ModelFile, out: Path | str, tensors: Mapping[str, Any], entry
     kept = {name: tensor for name, tensor in file.tensors.items() if not name.startswith(f"{PART}.")}
     card = {key: value for key, value in file.card.items() if key != PART}
     save_model(out, {**kept, **tensors}, {**card, **entry})
+
+
+def _spread_out(scans: Sequence[ScanWindows], most: int) -> list[ScanWindows]:
+    """All scans, or ``most`` of them from all over the list."""
+    if len(scans) <= most:
+        return list(scans)
+    return [scans[n] for n in np.linspace(0, len(scans) - 1, most).round().astype(int)]
 
 
 def _store(reference: Reference) -> tuple[NDArray, NDArray, NDArray, NDArray]:

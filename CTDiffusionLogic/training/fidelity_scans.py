@@ -36,6 +36,25 @@ UNLIKE = 1.5
 _CANDIDATES = 401
 
 
+@dataclass(frozen=True)
+class CachedSlices:
+    """Slices in a .npy file that is open only while they are read: of thousands of scans few are looked at.
+
+    Args:
+        path: The file.
+        shape: (slices, rows, columns).
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, places: slice) -> NDArray[np.int16]:
+        return np.array(np.load(self.path, mmap_mode="r")[places])
+
+
 @dataclass(frozen=True, eq=False)
 class GridScan:
     """A real scan on the model's grid, placed along the body.
@@ -44,7 +63,7 @@ class GridScan:
         id: Short name.
         patient: Whose scan.
         held_out: Whether the model never saw this patient.
-        hu: int16 (slices, size, size), slices to the head; may be memory-mapped.
+        hu: int16 (slices, size, size), slices to the head.
         gap_mm: Distance of its slices.
         pixel_mm: Edge of its pixels.
         body_mm: Anatomical body position of its first slice.
@@ -53,7 +72,7 @@ class GridScan:
     id: str
     patient: str
     held_out: bool
-    hu: NDArray[np.int16]
+    hu: NDArray[np.int16] | CachedSlices
     gap_mm: float
     pixel_mm: float
     body_mm: float
@@ -88,7 +107,7 @@ def scans_of_run(plan: CorpusPlan, cache: Path) -> list[GridScan]:
             id=scan.id,
             patient=scan.patient,
             held_out=scan.split != "train",
-            hu=np.load(cache / f"{scan.id}.npy", mmap_mode="r"),
+            hu=CachedSlices(cache / f"{scan.id}.npy", (scan.slices, plan.image_size, plan.image_size)),
             gap_mm=scan.gap_mm,
             pixel_mm=scan.pixel_mm,
             body_mm=scan.body_mm,
