@@ -104,7 +104,8 @@ def make_groups(args: argparse.Namespace) -> tuple[dict[str, list[LabVolume]], s
     """Stretches of the scans, and both volumes, by group; and a line about them."""
     path = find_model(args.model)
     file = load_model(path)
-    scans = scans_of_files(args.real, file)
+    scans = scans_of_files(args.real[:1], file)  # one after the other: a search has an order of its own
+    scans += scans_of_files(args.real[1:], file) if args.real[1:] else []
     first = scans[0]
     spacing = first.every(args.spacing_mm) * first.gap_mm
     low, high = (float(v) for v in file.card["plan"]["body_mm_range"])
@@ -190,8 +191,9 @@ def draw(volumes: Mapping[str, LabVolume], curves: Mapping[str, Curve], title: s
     cuts = min(cuts, 5.0 / len(volumes) / high * sum(wide.values()))
     scale = cuts / sum(wide.values())
     height, left = high * scale, 0.75
+    pitch = max(height + 0.08, 5.0 / len(volumes))  # low stacks stand as far apart as high ones
     for row, (name, volume) in enumerate(volumes.items()):
-        bottom, start = 5.75 - (row + 1) * (height + 0.08), left
+        bottom, start = 5.75 - row * pitch - height, left
         for plane in _CUTS:
             width = wide[plane] * scale
             axes = canvas.add_axes((start / 12, bottom / 6.4, width / 12, height / 6.4))
