@@ -40,16 +40,15 @@ def stateOf(finder: DeviceFinder) -> InstallState:
         return InstallState("unknown", _("Nobody has looked yet at what is installed."))
     from CTDiffusionLogic.requirements import EVALUATION
 
-    checks: dict[str, Mapping[str, Any]] = {}
-    for check in finder.checks:
-        checks.setdefault(str(check["name"]), check)  # a package may be named again for another purpose
+    checks = {str(check["name"]): check for check in finder.checks}
     problems = [check for check in finder.checks if check["status"] == "problem"]
     optional = {requirement.name for requirement in EVALUATION}
-    missing = tuple(
-        name
-        for name, check in checks.items()
-        if check.get("cause") in ("missing", "outdated") or (name in optional and check["status"] != "ok")
-    )
+    lacking = [
+        str(check["name"])
+        for check in finder.checks
+        if check.get("cause") in ("missing", "outdated") or (check["name"] in optional and check["status"] == "note")
+    ]
+    missing = tuple(dict.fromkeys(lacking))  # a package may be named again for another purpose
     broken = _brokenPackages(problems)
     needed = [name for name in missing if checks[name]["status"] == "problem"]
     if needed or broken:
