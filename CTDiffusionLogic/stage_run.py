@@ -182,7 +182,7 @@ class StageRun:
             self.meter.passed(self.stage, (cost - last) * count, self.finished * self.costs[-1] + cost * count)
 
         self.meter.start()
-        x = self.sampler.run(
+        x = self.sampler.run_of(self.stage)(
             model,
             noise(),
             self.sampler.times(self.stage, self.steps, sigma_min=self.sigma_min),

@@ -11,11 +11,11 @@ from slicer.i18n import tr as _
 from .GenerateRequest import GenerateRequest
 
 #: The library's own, which cannot be imported without torch; a test compares.
-DEFAULT_STEPS = {"multistep": (28, 10), "heun": (20, 10), "ddpm": (1000, 1000)}
+DEFAULT_STEPS = {"sde": (40, 10), "multistep": (28, 10), "heun": (20, 10), "ddpm": (1000, 1000)}
 DEFAULT_SLICES, DEFAULT_SPACING_MM = 64, 3.0
-FEATURE_MAPS, SLAB_COPIES = 32, 16
+FEATURE_MAPS, REFINER_MAPS, SLAB_COPIES = 32, 4, 16
 #: Share of the anatomy stage's passes that guidance doubles: those at high noise.
-GUIDED_SHARE = 24 / 28
+GUIDED_SHARE = 33 / 40
 
 #: Seconds per unit of work where a device was never used; one is 10^9 multiplications of the networks' inner layers.
 #: "cpu": two cores of a server (measured: 0.18 on one). The other two are guesses by what such devices can do.
@@ -133,7 +133,7 @@ def stepsOf(
     sampling = card.get("sampling", {})
     name = _samplerOf(card, sampler)
     defaults = DEFAULT_STEPS[name]
-    if name == sampling.get("sampler", "multistep"):
+    if name == sampling.get("sampler", "sde"):
         defaults = (
             int(sampling.get("anatomy_steps", defaults[0])),
             int(sampling.get("detail_steps", defaults[1])),
@@ -144,7 +144,8 @@ def stepsOf(
 def slabBytes(stage: Mapping[str, Any], size: int) -> float:
     """Return the memory of a pass over one slab, as CTDiffusionLogic.memory has it."""
     features = stage["channels"][0] * size**2 // stage["unshuffle"] ** 2
-    return 4.0 * (FEATURE_MAPS * features + SLAB_COPIES * stage["slices"] * size**2)
+    refined = REFINER_MAPS * stage.get("refiner_channels", 0) * size**2
+    return 4.0 * (FEATURE_MAPS * features + refined + SLAB_COPIES * stage["slices"] * size**2)
 
 
 def durationText(seconds: float) -> str:
@@ -157,11 +158,12 @@ def durationText(seconds: float) -> str:
 
 
 def _samplerOf(card: Mapping[str, Any], sampler: str | None) -> str:
-    return sampler or str(card.get("sampling", {}).get("sampler", "multistep"))
+    return sampler or str(card.get("sampling", {}).get("sampler", "sde"))
 
 
 def _passCost(stage: Mapping[str, Any], size: int) -> float:
     """Multiplications of the 3 x 3 convolutions, as CTDiffusionLogic.generation counts them, times nine."""
     side = size / stage["unshuffle"]
     layers = 2 * stage["layers"] + 1
-    return 9 * layers * sum((side / 2**level) ** 2 * width**2 for level, width in enumerate(stage["channels"]))
+    unet = layers * sum((side / 2**level) ** 2 * width**2 for level, width in enumerate(stage["channels"]))
+    return 9 * (unet + stage.get("refiner_blocks", 0) * (size * stage.get("refiner_channels", 0)) ** 2)

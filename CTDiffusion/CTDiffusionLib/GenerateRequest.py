@@ -28,7 +28,7 @@ class GenerateRequest:
     :param count: how many volumes; they have the seeds ``seed``, ``seed + 1``...
     :param steps: of the anatomy stage; None for the model's own number.
     :param detailSteps: of the detail stage; None for the model's own number.
-    :param sampler: "multistep", "heun" or "ddpm"; None for the model's own.
+    :param sampler: "sde", "multistep", "heun" or "ddpm"; None for the model's own.
     :param device: "auto", "cpu", "cuda", "cuda:1" or "mps".
     :param bodyMm: where along the body the middle lies; None lets the model choose.
     :param region: a class the model was trained with.

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 SUMMARY = "generate synthetic CT volumes"
 
 # For the help and the checks that come before torch is imported; the library has the same (a test compares).
-SAMPLERS = ("multistep", "heun", "ddpm")
+SAMPLERS = ("sde", "multistep", "heun", "ddpm")
 MAX_SLICES = 1000
 MAX_STEPS = 10_000
 MAX_GUIDANCE = 10.0

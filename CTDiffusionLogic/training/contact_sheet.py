@@ -16,7 +16,8 @@ from CTDiffusionLogic.denoiser.coarse import from_residual, upsample
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.denoiser.intensity import intensity_to_hu
 from CTDiffusionLogic.denoiser.network import SlabDenoiser
-from CTDiffusionLogic.sampling import ANATOMY_STEPS, DETAIL_STEPS, edm_times, power_times, sample_multistep
+from CTDiffusionLogic.sampling import SAMPLERS, Sampler
+from CTDiffusionLogic.training.export import SAMPLING
 
 #: Places along the body that are shown, as parts of the known range.
 PLACES = (0.25, 0.55, 0.85)
@@ -49,7 +50,8 @@ def sample_sheet(
         body_box=torch.tensor(np.median([s.body_box for s in plan.train], axis=0)).float().expand(slabs, -1),
     ).to(device)
     noise = torch.randn(nothing.shape, generator=generator).to(device)
-    coarse = _sample(anatomy, noise, conditions, edm_times(ANATOMY_STEPS))
+    sampler = SAMPLERS[SAMPLING["sampler"]]
+    coarse = _sample(anatomy, noise, conditions, sampler, generator)
     full = (plan.image_size, plan.image_size)
     rows = []
     for index in range(slabs):  # one at a time: at full size memory counts
@@ -63,10 +65,10 @@ def sample_sheet(
             pixel_mm=torch.full_like(told.pixel_mm, plan.fov_mm / plan.image_size),
             label=told.label,
             coarse=up,
-            coarse_noise=torch.zeros_like(told.body_mm),
+            coarse_noise=torch.full_like(told.body_mm, SAMPLING["coarse_noise"]),
         )
         noise = torch.randn(up.shape, generator=generator).to(device)
-        residual = _sample(detail, noise, told, power_times(DETAIL_STEPS))
+        residual = _sample(detail, noise, told, sampler, generator)
         rows += [_tiles(coarse[index]), _tiles(from_residual(residual, up, plan.residual_scale)[0])]
     return np.concatenate(rows)
 
@@ -79,11 +81,19 @@ def save_sheet(picture: NDArray[np.uint8], path: Path) -> None:
         Image.fromarray(picture).save(temporary)
 
 
-def _sample(denoiser: SlabDenoiser, noise: Tensor, conditions: SlabConditions, times: list[float]) -> Tensor:
+def _sample(
+    denoiser: SlabDenoiser, noise: Tensor, conditions: SlabConditions, sampler: Sampler, generator: torch.Generator
+) -> Tensor:
+    stage = denoiser.config.stage
+    times = sampler.times(stage, SAMPLING[f"{stage}_steps"], sigma_min=SAMPLING["anatomy_sigma_min"])
+
+    def fresh() -> Tensor:
+        return torch.randn(noise.shape, generator=generator).to(noise.device)
+
     def model(x: Tensor, t: float) -> Tensor:
         return denoiser(x, torch.full((len(x),), t, device=x.device), conditions)
 
-    return sample_multistep(model, noise, times)
+    return sampler.run_of(stage)(model, noise, times, noise=fresh, callback=None)
 
 
 def _tiles(slab: Tensor) -> NDArray[np.uint8]:

@@ -23,18 +23,19 @@ from CTDiffusionLogic.training.options import TrainOptions
 
 #: The newest model in a run folder, and the one whose images were nearest to real ones.
 MODEL, BEST_MODEL = "model.safetensors", "model-best.safetensors"
-#: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`. Guidance closes outlines and, beyond 2, bleaches
-#: tissue (compared by eye: 1, 1.5 and 2, four seeds of the bundled model). Made anatomy keeps a grain about as strong
-#: as its network's own error (``Testing/benchmarks/denoiser_error.py``), which piled up from level to level of the
-#: slab plan and became streaks in air. So its last estimate is taken at a noise where that error is no larger, and the
-#: detail stage is told of what grain is left (compared by eye: 0.015 to 0.7, and 0 to 0.12).
-SAMPLING = {
+#: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`. With noise drawn at every step bodies close by
+#: themselves; an ordinary equation left ragged outlines and needed guidance, a second pass at nearly every step.
+#: Made anatomy keeps a grain about as strong as its network's own error (``Testing/benchmarks/denoiser_error.py``),
+#: which piles up from level to level of the slab plan and becomes streaks in air. So its last estimate is taken at a
+#: noise where that error is no larger, and the detail stage is told of what grain is left (compared by eye: 0.1 to
+#: 0.4, and 0.06 to 0.12).
+SAMPLING: dict[str, Any] = {
     "sampler": DEFAULT_SAMPLER,
     "anatomy_steps": ANATOMY_STEPS,
     "detail_steps": DETAIL_STEPS,
-    "guidance": 1.5,
-    "anatomy_sigma_min": 0.4,
-    "coarse_noise": 0.12,
+    "guidance": 1.0,
+    "anatomy_sigma_min": 0.2,
+    "coarse_noise": 0.08,
 }
 
 

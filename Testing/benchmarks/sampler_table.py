@@ -5,7 +5,7 @@
 Data: Gaussians of several widths, in units of the noise of a pixel (the ratio of the samples' standard
 deviation to the truth), and a mixture of two narrow modes with weights 0.3 and 0.7 (error of the first
 weight, ratio of the second mode's width). Deterministic samplers start from quantiles of the normal
-distribution, so that their figures have no Monte Carlo error; the ancestral one from 40,000 draws (about
+distribution, so that their figures have no Monte Carlo error; stochastic ones from 40,000 draws (about
 0.4 % of a standard deviation).
 Takes about a minute on one core. The table in ``CTDiffusionLogic/sampling.py`` is made with it.
 """
@@ -27,6 +27,7 @@ from CTDiffusionLogic.sampling import (
     sample_ancestral,
     sample_heun,
     sample_multistep,
+    sample_multistep_sde,
 )
 
 STDS = torch.tensor([50.0, 30.0, 14.0, 7.0, 3.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02], dtype=torch.float64)
@@ -101,6 +102,8 @@ def routes() -> Iterator[tuple[str, str, Route, bool]]:
         yield "Heun", "power_times", lambda m, x, n=steps: sample_heun(m, x, power_times(n)), False
     for steps in (10, 16, 20, 28, 32):
         yield "multistep, order 2", "edm_times", lambda m, x, n=steps: sample_multistep(m, x, edm_times(n)), False
+    for steps in (28, 40, 60):
+        yield "multistep SDE", "edm_times", _stochastic(sample_multistep_sde, edm_times(steps)), True
     for steps in (12, 16, 20):
         yield "Heun", "edm_times", lambda m, x, n=steps: sample_heun(m, x, edm_times(n)), False
     for order in (1, 2, 3):
@@ -111,9 +114,9 @@ def routes() -> Iterator[tuple[str, str, Route, bool]]:
         even = [1 - i / steps for i in range(steps + 1)]
         yield "multistep, order 2", "even", lambda m, x, v=even: sample_multistep(m, x, v), False
     for steps in (1000, 250, 100, 50):
-        yield "ancestral (DDPM)", "linear betas", _ancestral(linear_beta_times(steps)), True
+        yield "ancestral (DDPM)", "linear betas", _stochastic(sample_ancestral, linear_beta_times(steps)), True
     for steps in (250, 100, 50):
-        yield "ancestral (DDPM)", "power_times", _ancestral(power_times(steps)), True
+        yield "ancestral (DDPM)", "power_times", _stochastic(sample_ancestral, power_times(steps)), True
 
 
 def linear_beta_times(steps: int) -> list[float]:
@@ -122,12 +125,12 @@ def linear_beta_times(steps: int) -> list[float]:
     return [levels[round(i * 999 / (steps - 1))] for i in range(steps)] + [0.0]
 
 
-def _ancestral(times: list[float]) -> Route:
+def _stochastic(sampler: Callable[..., torch.Tensor], times: list[float]) -> Route:
     generator = torch.Generator().manual_seed(0)
 
     def run(model: Model, x: Tensor) -> Tensor:
         draw = lambda: torch.randn(x.shape, dtype=x.dtype, generator=generator)  # noqa: E731
-        return sample_ancestral(model, x, times, noise=draw)
+        return sampler(model, x, times, noise=draw)
 
     return run
 

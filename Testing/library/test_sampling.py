@@ -22,8 +22,12 @@ from CTDiffusionLogic.sampling import (
     sample_ancestral,
     sample_heun,
     sample_multistep,
+    sample_multistep_sde,
     slice_generators,
 )
+
+#: Of the anatomy stage, without fresh noise.
+ODE_STEPS = SAMPLERS["multistep"].anatomy_steps
 
 
 def gaussian(std, mean=0.0):
@@ -53,38 +57,44 @@ def quantiles(count=100_001):
     return torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count)
 
 
-@pytest.mark.parametrize("stage", ["anatomy", "detail"])
-@pytest.mark.parametrize("name", ["multistep", "heun"])
-def test_gaussian_keeps_its_standard_deviation_at_the_shipped_steps(name, stage):
-    # A linear denoiser makes sampling linear: the gain of one number is the exact ratio of the two deviations.
-    std = 0.5
+def exact_deviation(name, stage, std):
+    """Standard deviation of samples of N(0, std^2), without Monte Carlo error.
+
+    A linear denoiser makes a sample a weighted sum of all the noise that was drawn: each draw gets an axis of its own.
+    """
     sampler = SAMPLERS[name]
-    times = sampler.times(stage, getattr(sampler, f"{stage}_steps"))
-    gain = sampler.run(gaussian(std), torch.ones(1, dtype=torch.float64), times, noise=None, callback=None)
-    assert abs(float(gain) / std - 1) < 0.03
+    steps = getattr(sampler, f"{stage}_steps")
+    axes = iter(torch.eye(steps + 1, dtype=torch.float64))
+    weights = sampler.run_of(stage)(
+        gaussian(std), next(axes), sampler.times(stage, steps), noise=lambda: next(axes), callback=None
+    )
+    return float(weights.norm())
 
 
-@pytest.mark.parametrize("name", ["multistep", "heun"])
+@pytest.mark.parametrize("stage", ["anatomy", "detail"])
+@pytest.mark.parametrize("name", ["sde", "multistep", "heun"])
+def test_gaussian_keeps_its_standard_deviation_at_the_shipped_steps(name, stage):
+    assert abs(exact_deviation(name, stage, 0.5) / 0.5 - 1) < 0.03
+
+
+@pytest.mark.parametrize("name", ["sde", "multistep", "heun"])
 @pytest.mark.parametrize("std", [30.0, 14.0, 7.0, 3.0])
 def test_wide_patterns_of_anatomy_keep_their_standard_deviation(name, std):
     # The size of a body adds up over a slab's pixels: a pattern 14 times as wide as the noise is nothing unusual.
-    sampler = SAMPLERS[name]
-    times = sampler.times("anatomy", sampler.anatomy_steps)
-    gain = sampler.run(gaussian(std), torch.ones(1, dtype=torch.float64), times, noise=None, callback=None)
-    assert abs(float(gain) / std - 1) < 0.035
+    assert abs(exact_deviation(name, "anatomy", std) / std - 1) < 0.035
 
 
 @pytest.mark.parametrize("std", [1.0, 0.5, 0.2, 0.1, 0.05, 0.02])
 def test_fine_texture_survives_at_the_shipped_steps(std):
     x = torch.ones(1, dtype=torch.float64)
-    assert abs(float(sample_multistep(gaussian(std), x, edm_times(ANATOMY_STEPS))) / std - 1) < 0.03
+    assert abs(float(sample_multistep(gaussian(std), x, edm_times(ODE_STEPS))) / std - 1) < 0.03
     if std >= 0.05:  # detail comes in units of its residual: 10 HU of noise are 0.08
         assert abs(float(sample_multistep(gaussian(std), x, power_times(DETAIL_STEPS))) / std - 1) < 0.045
 
 
 @pytest.mark.parametrize(
     ("times", "width", "weight_error"),
-    [(edm_times(ANATOMY_STEPS), 0.02, 0.002), (power_times(DETAIL_STEPS), 0.05, 0.005)],
+    [(edm_times(ODE_STEPS), 0.02, 0.002), (power_times(DETAIL_STEPS), 0.05, 0.005)],
     ids=["anatomy", "detail"],
 )
 def test_mixture_keeps_weights_and_widths(times, width, weight_error):
@@ -108,7 +118,7 @@ def test_correlated_gaussian_keeps_its_covariance():
         inner = (1 - t) ** 2 * covariance + t**2 * torch.eye(8, dtype=torch.float64)
         return x @ torch.linalg.solve(inner, (1 - t) * covariance)
 
-    gain = sample_multistep(model, torch.eye(8, dtype=torch.float64), edm_times(ANATOMY_STEPS))
+    gain = sample_multistep(model, torch.eye(8, dtype=torch.float64), edm_times(ODE_STEPS))
     made = gain.T @ gain
     assert torch.linalg.norm(made - covariance) / torch.linalg.norm(covariance) < 0.05, (
         "twice the error of a deviation"
@@ -137,6 +147,32 @@ def test_ancestral_sampler_keeps_the_weights_of_a_mixture():
         noise=lambda: torch.randn(x.shape, dtype=x.dtype, generator=generator),
     )
     assert abs(float((made < -0.2).double().mean()) - 0.3) < 0.012  # 3.7 standard errors of 20,000 draws
+
+
+def test_the_stochastic_multistep_sampler_keeps_weights_and_widths_of_a_mixture():
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(20_000, dtype=torch.float64, generator=generator)
+    made = sample_multistep_sde(
+        mixture([0.3, 0.7], [-0.8, 0.4], [0.1, 0.1]),
+        x,
+        edm_times(ANATOMY_STEPS),
+        noise=lambda: torch.randn(x.shape, dtype=x.dtype, generator=generator),
+    )
+    assert abs(float((made < -0.2).double().mean()) - 0.3) < 0.012  # 3.7 standard errors of 20,000 draws
+    for mode, mean in ((made[made < -0.2], -0.8), (made[made >= -0.2], 0.4)):
+        assert abs(float(mode.mean()) - mean) < 0.01
+        assert abs(float(mode.std()) / 0.1 - 1) < 0.04
+
+
+def test_the_stochastic_multistep_sampler_forgets_what_it_began_with():
+    # Fresh noise at every step is what mends a network's errors; an ordinary equation keeps its start for ever.
+    def run(start):
+        generator = torch.Generator().manual_seed(1)
+        x = torch.full((4,), start, dtype=torch.float64)
+        draw = lambda: torch.randn(4, dtype=torch.float64, generator=generator)  # noqa: E731
+        return sample_multistep_sde(gaussian(0.5), x, edm_times(ANATOMY_STEPS), noise=draw)
+
+    assert torch.allclose(run(-2.0), run(2.0), atol=1e-6)
 
 
 def test_one_step_of_the_ancestral_sampler_is_ddpm_s_posterior():
@@ -202,7 +238,7 @@ def test_callback_sees_every_pass_and_can_stop(name, steps):
 
     def run(callback):
         x = torch.ones(2, 3)
-        return sampler.run(
+        return sampler.run_of("anatomy")(
             model, x, sampler.times("anatomy", steps), noise=lambda: torch.zeros(2, 3), callback=callback
         )
 
