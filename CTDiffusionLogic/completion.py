@@ -66,6 +66,8 @@ class Completion:
         facts = self.scan.metadata
         if facts.get("synthetic") != "yes":
             return tuple(sorted(self.given))
+        if facts.get("partly_real") == "yes" and "real_slices" not in facts:  # a NIfTI: any slice may be
+            return tuple(sorted(self.given))
         try:
             real = {number - 1 for number in parse_slices(facts["real_slices"])}
         except (KeyError, ValueError):

@@ -77,12 +77,13 @@ def write_synthetic_dicom(
     digest = _content_hash(volume, description, identity)
     common = _series_attributes(volume, reference, same_space, description, identity, digest, created)
     real = real_slices(volume)
+    comment = "May be REAL: a slice of a scan" if _is_unsaid(volume) else "REAL: a slice of the given scan"
     names = [f"slice_{k + 1:04d}.dcm" for k in range(volume.shape[0])]
     with atomic_folder(folder) as temporary:
         for k, name in enumerate(names):
             image = _slice_dataset(volume, k, common, digest)
             if real:
-                image.ImageComments = "REAL: a slice of the given scan" if k in real else "SYNTHETIC slice"
+                image.ImageComments = comment if k in real else "SYNTHETIC slice"
             if reference is not None:
                 image.SourceImageSequence = _source_images(reference, image.ImagePositionPatient, same_space)
             image.save_as(temporary / name, enforce_file_format=True)
@@ -101,8 +102,10 @@ def _flipped(volume: CTVolume) -> CTVolume:
 
 
 def real_slices(volume: CTVolume) -> frozenset[int]:
-    """Slices of a partly synthetic volume, from 0, that show a real patient."""
+    """Slices of a partly synthetic volume, from 0, that show a real patient or may do so."""
     text = _real_text(volume)
+    if _is_unsaid(volume):
+        return frozenset(range(volume.shape[0]))
     try:
         return frozenset(number - 1 for number in parse_slices(text)) if text else frozenset()
     except ValueError:  # somebody has edited it: any slice may be real
@@ -111,6 +114,11 @@ def real_slices(volume: CTVolume) -> frozenset[int]:
 
 def _real_text(volume: CTVolume) -> str:
     return volume.metadata.get("real_slices", "")
+
+
+def _is_unsaid(volume: CTVolume) -> bool:
+    """Whether a file said that slices are real but not which (a NIfTI header has no room for it)."""
+    return not _real_text(volume) and volume.metadata.get("partly_real") == "yes"
 
 
 def _series_attributes(
@@ -139,6 +147,8 @@ def _series_attributes(
     common.PatientComments = (
         dicom_line(f"Slices {real} show a real person; all others were made by a computer program.", 1024)
         if real
+        else "Slices show a real person; its source did not say which. All others were made by a computer program."
+        if _is_unsaid(volume)
         else "Not a patient: a synthetic CT volume made by a computer program."
     )
     # General Study, General Series

@@ -207,3 +207,14 @@ def test_nifti_says_that_it_is_partly_real(tmp_path, model, echo):
     reader.ReadImageInformation()
     assert "PARTLY REAL" in reader.GetMetaData("descrip")
     assert read_image_file(tmp_path / "a.nii.gz").metadata["synthetic"] == "yes"
+
+
+def test_a_nifti_that_is_partly_real_stays_so_when_it_is_extended_or_exported(tmp_path, model):
+    write_volume(complete(model, extension(scan(), 2), REQUEST), tmp_path / "a.nii.gz")
+    back = read_image_file(tmp_path / "a.nii.gz")
+    count = back.shape[0]
+    assert complete(model, extension(back, 1), REQUEST).metadata["real_slices"] == f"1-{count}", "any may be real"
+    write_synthetic_dicom(back, tmp_path / "out")
+    images = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").iterdir())]
+    assert "its source did not say which" in images[0].PatientComments
+    assert {image.ImageComments for image in images} == {"May be REAL: a slice of a scan"}
