@@ -76,7 +76,7 @@ class AnatomyMeter:
         steps: Of the sampler.
     """
 
-    def __init__(self, plan: CorpusPlan, cache: Path, *, volumes: int = 6, slices: int = 14, steps: int = 28) -> None:
+    def __init__(self, plan: CorpusPlan, cache: Path, *, volumes: int, slices: int, steps: int) -> None:
         self.plan, self.size = plan, plan.anatomy_size
         self.pixel_mm = plan.fov_mm / plan.anatomy_size
         options = MeterOptions(volumes=volumes, slices=slices, steps=steps, detail_steps=1)

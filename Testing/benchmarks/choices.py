@@ -130,7 +130,7 @@ CHOICES: dict[str, Choice] = {
     "EMA 0.99": Choice(question="EMA", trained=SHIPPED, options={"ema": 0.99}),
     "EMA 0.998": Choice(question="EMA", trained=SHIPPED, options={"ema": 0.998}),
     "EMA 0.9999": Choice(question="EMA", trained=SHIPPED, options={"ema": 0.9999}),
-    "guidance 1": Choice(question="guidance", trained=SHIPPED, sampling={"guidance": 1.0}),
+    "guidance 1.5": Choice(question="guidance", trained=SHIPPED, sampling={"guidance": 1.5}),
     "guidance 2": Choice(question="guidance", trained=SHIPPED, sampling={"guidance": 2.0}),
     "guidance 3": Choice(question="guidance", trained=SHIPPED, sampling={"guidance": 3.0}),
     "MONAI 2D DDPM": Choice(question="other recipes", baseline="MONAI"),

@@ -1,13 +1,13 @@
 """Denoiser passes against fidelity: how few steps of each stage suffice, and where more buy nothing (the knee).
 
-    python Testing/benchmarks/sampling_cost.py [--model MODEL] [--run RUN | --real SCANS...]
+    python Testing/benchmarks/sampling_cost.py [--model MODEL] [--run RUN | --real SCANS...] [--sampler NAME]
 
-Short volumes at fixed places along the body are made from the same noise with different numbers of steps, of one stage
-at a time while the other has the model's own. For each: passes over a slab (a guided step takes two), seconds, the
-distance to volumes of many steps from the same noise (root mean square of HU where the latter show body), and the
-Fréchet distance to real stretches at the same places (mean of three planes, as trainings measure it; floor: real
-scans of other patients). RUN is the folder of the model's training; --real names scans that it never saw. Without
-either there is the distance to many steps only.
+Short volumes at fixed places along the body are made with different numbers of steps, of one stage at a time while the
+other has the model's own. For each: passes over a slab (a guided step takes two), seconds, the Fréchet distance to
+real stretches at the same places (mean of three planes, as trainings measure it; floor: real scans of other patients),
+and, where the stage's sampler draws no noise on the way, the distance to the same volumes with many steps of that
+stage (root mean square of HU where there is body). RUN is the folder of the model's training; --real names scans that
+it never saw. Without either there are no Fréchet distances.
 
 The knee of a stage: the fewest steps whose Fréchet distance lies within 5 % of the best in its sweep.
 """
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from bench_tools import Goal, get_model, machine, number, table, tell_goals
@@ -33,6 +34,7 @@ from CTDiffusionLogic.generation import GenerationModel
 from CTDiffusionLogic.guidance import passes_at
 from CTDiffusionLogic.models import find_model
 from CTDiffusionLogic.sampling import DEFAULT_SAMPLER, SAMPLERS
+from CTDiffusionLogic.training import fidelity_volumes
 from CTDiffusionLogic.training.fidelity_meter import FidelityMeter, MeterOptions
 from CTDiffusionLogic.training.fidelity_scans import scans_of_files, scans_of_run
 from CTDiffusionLogic.training.fidelity_volumes import ShortVolumes, make_short_volumes
@@ -42,7 +44,9 @@ from CTDiffusionLogic.volume import CTVolume
 KNEE = 1.05
 #: Where the volume of many steps has less, there is no body.
 BODY_HU = -500
-ANATOMY, DETAIL = (6, 10, 16, 20, 28, 40), (3, 5, 7, 10, 16)
+ANATOMY, DETAIL = (6, 10, 16, 28, 40, 60), (3, 5, 7, 10, 16)
+#: Samplers that draw noise at every step, so that no two numbers of steps make the same volume.
+NOISY = {"anatomy": ("sde", "ddpm"), "detail": ("ddpm",)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Row:
         steps, detail_steps: Of the two stages.
         passes: Over a slab, (anatomy, detail).
         seconds: For all volumes.
-        distance_hu: To the volumes of many steps.
+        distance_hu: To the volumes of many steps; None where they are others.
         figures: As the meter gives them; {} without real scans.
     """
 
@@ -63,7 +67,7 @@ class Row:
     detail_steps: int
     passes: tuple[int, int]
     seconds: float
-    distance_hu: float
+    distance_hu: float | None
     figures: dict[str, Any]
 
     @property
@@ -78,24 +82,25 @@ def main(words: Sequence[str] | None = None) -> None:
     model = get_model(path, args.preset or "standard", args.device, image_size=args.image_size)
     if args.device == "cpu":
         keep_freed_memory()
-    sampling = {"sampler": DEFAULT_SAMPLER, **model.card.get("sampling", {})}
-    own = int(sampling.get("anatomy_steps", 28)), int(sampling.get("detail_steps", 10))
+    sampling, own = how(args, model)
+    model = replace(model, card={**model.card, "sampling": sampling})
     meter = make_meter(args, model, path, sampling)
     wanted = meter.wanted if meter else places(args, model)
     print(
         f"{machine(args.device)}\n\nmodel: {path.name if path else f'random weights, preset {args.preset}'}; ", end=""
     )
     print(f"{len(wanted.places_mm)} volumes of {wanted.slices} slices, {wanted.spacing_mm:g} mm apart; ", end="")
-    print(f"guidance {sampling.get('guidance', 1)}; many steps: {args.reference[0]} + {args.reference[1]}", flush=True)
-    reference, _ = make(model, wanted, *args.reference)
-    settings = [("anatomy", (steps, own[1])) for steps in sorted({*args.anatomy, own[0]})]
-    settings += [("detail", (own[0], steps)) for steps in sorted({*args.detail, own[1]})]
+    print(f"sampler {sampling['sampler']}, guidance {sampling.get('guidance', 1)}", flush=True)
+    many = {"anatomy": (args.reference[0], own[1]), "detail": (own[0], args.reference[1])}
+    steps = {"anatomy": [(n, own[1]) for n in sorted({*args.anatomy, own[0]})]}
+    steps["detail"] = [(own[0], n) for n in sorted({*args.detail, own[1]})]
     known: dict[tuple[int, int], Row] = {}
     rows: list[Row] = []
-    for sweep, steps in settings:
-        row = known.get(steps) or measure(model, wanted, sampling, sweep, steps, reference, meter)
-        known[steps] = row
-        rows.append(replace(row, sweep=sweep))
+    for sweep, settings in steps.items():
+        reference = [] if sampling["sampler"] in NOISY[sweep] else make(model, wanted, *many[sweep])[0]
+        for setting in settings:
+            known[setting] = row = measure(model, wanted, sweep, setting, reference, meter, known.get(setting))
+            rows.append(row)
     print()
     print(table_of(rows, own))
     if meter:
@@ -121,10 +126,24 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--reference", type=int, nargs=2, default=[100, 30], help="many steps")
     parser.add_argument("--volumes", type=int, default=6)
     parser.add_argument("--slices", type=int, default=14, help="of a volume")
+    parser.add_argument("--sampler", choices=sorted(SAMPLERS), help="(default: the model's)")
+    parser.add_argument("--guidance", type=float, help="(default: the model's)")
     parser.add_argument("--extractor", default="ctfeatures")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--facts", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(words)
+
+
+def how(args: argparse.Namespace, model: GenerationModel) -> tuple[dict[str, Any], tuple[int, int]]:
+    """How the volumes are sampled, as a card says it, and the steps that are usual with it."""
+    sampling = {"sampler": DEFAULT_SAMPLER, **model.card.get("sampling", {})}
+    if args.guidance is not None:
+        sampling["guidance"] = args.guidance
+    if args.sampler not in (None, sampling["sampler"]):  # a card's steps are meant for its own sampler
+        sampling = {k: v for k, v in sampling.items() if not k.endswith("_steps")} | {"sampler": args.sampler}
+    usual = SAMPLERS[sampling["sampler"]]
+    steps = sampling.get("anatomy_steps", usual.anatomy_steps), sampling.get("detail_steps", usual.detail_steps)
+    return sampling, (int(steps[0]), int(steps[1]))
 
 
 def make_meter(
@@ -162,29 +181,35 @@ def places(args: argparse.Namespace, model: GenerationModel) -> ShortVolumes:
 def make(model: GenerationModel, wanted: ShortVolumes, steps: int, detail_steps: int) -> tuple[list[CTVolume], float]:
     """The volumes with so many steps, and the seconds they took."""
     began = time.perf_counter()
-    volumes = make_short_volumes(model, replace(wanted, steps=steps, detail_steps=detail_steps))
+    # Short volumes are made with the usual sampler, whatever a card says.
+    with patch.object(fidelity_volumes, "DEFAULT_SAMPLER", model.card["sampling"]["sampler"]):
+        volumes = make_short_volumes(model, replace(wanted, steps=steps, detail_steps=detail_steps))
     return volumes, time.perf_counter() - began
 
 
 def measure(
     model: GenerationModel,
     wanted: ShortVolumes,
-    sampling: dict[str, Any],
     sweep: str,
     steps: tuple[int, int],
     reference: Sequence[CTVolume],
     meter: FidelityMeter | None,
+    known: Row | None,
 ) -> Row:
-    """Make the volumes and measure them."""
+    """Make the volumes and measure them; the figures of ``known``, which is of the same steps, are taken over."""
+    if known is not None and not reference:
+        return replace(known, sweep=sweep, distance_hu=None)
     volumes, seconds = make(model, wanted, *steps)
+    distance = distance_hu(volumes, reference) if reference else None
+    if known is not None:
+        return replace(known, sweep=sweep, distance_hu=distance)
     figures = meter.compare([to_lab_volume(v, id=f"synthetic {n}") for n, v in enumerate(volumes)]) if meter else {}
-    passes = count_passes(sampling, *steps)
-    return Row(sweep, *steps, passes, seconds, distance_hu(volumes, reference), figures)
+    return Row(sweep, *steps, count_passes(model.card["sampling"], *steps), seconds, distance, figures)
 
 
 def count_passes(sampling: dict[str, Any], steps: int, detail_steps: int) -> tuple[int, int]:
     """Passes over a slab, anatomy and detail."""
-    sampler, guidance = SAMPLERS[DEFAULT_SAMPLER], float(sampling.get("guidance", 1.0))
+    sampler, guidance = SAMPLERS[sampling["sampler"]], float(sampling.get("guidance", 1.0))
     levels = sampler.levels("anatomy", steps, sigma_min=sampling.get("anatomy_sigma_min"))
     return sum(passes_at(t, guidance) for t in levels), len(sampler.levels("detail", detail_steps))
 
@@ -234,7 +259,8 @@ def knees(rows: Sequence[Row], own: tuple[int, int], *, with_frechet: bool) -> l
             goals.append(Goal(f"knee of {sweep}", f"{knee} steps", f"the model has {shipped}", knee == shipped))
         else:
             row = next(row for row in swept if row.varied == shipped)
-            goals.append(Goal(f"{sweep}, {shipped} steps, from many steps", f"{row.distance_hu:.0f} HU"))
+            distance = "not measured" if row.distance_hu is None else f"{row.distance_hu:.0f} HU"
+            goals.append(Goal(f"{sweep}, {shipped} steps, from many steps", distance))
     return goals
 
 

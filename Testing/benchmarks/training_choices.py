@@ -40,6 +40,7 @@ from CTDiffusionLogic.allocator import keep_freed_memory
 from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.stream import SlabStream
 from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
+from CTDiffusionLogic.sampling import ANATOMY_STEPS
 from CTDiffusionLogic.training.options import PRESETS
 from CTDiffusionLogic.training.schedule import learning_rate
 
@@ -95,9 +96,10 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--questions", nargs="+", default=list(QUESTIONS), choices=QUESTIONS)
     parser.add_argument("--choices", nargs="+", choices=list(CHOICES), help="these alone")
     parser.add_argument("--network", default="small", choices=["small", "shipped"])
+    parser.add_argument("--error-batches", type=int, default=6, help="of held-out slabs, at each noise level")
     parser.add_argument("--volumes", type=int, default=6, help="made for the Fréchet distance")
     parser.add_argument("--slices", type=int, default=14, help="of each")
-    parser.add_argument("--sample-steps", type=int, default=28, help="of our sampler")
+    parser.add_argument("--sample-steps", type=int, default=ANATOMY_STEPS, help="of our sampler")
     parser.add_argument("--baseline-steps", type=int, default=1000, help="of the other libraries' samplers")
     parser.add_argument("--out", type=Path, default=BUILD / "choices.jsonl", help="JSON lines; added to")
     parser.add_argument("--table", type=Path, metavar="FILE", help="only print the tables of such a file")
@@ -139,7 +141,7 @@ def run_choice(
         facts = train(network, choice, plan, cache, budget, seed=seed, keep=_weights_of(args, seed))
     network.eval().requires_grad_(False)
     held_out = SlabStream(plan, cache, stage="anatomy", batch=BATCH, slices=config.slices, split="held-out")
-    errors = held_out_errors(network, held_out)
+    errors = held_out_errors(network, held_out, batches=args.error_batches)
     began = time.monotonic()
     figures = meter.of_network(network, plan=choice.plan, sampling=choice.sampling)
     flop = count_flop(network, plan.anatomy_size)

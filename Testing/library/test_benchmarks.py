@@ -53,11 +53,13 @@ def test_generation_cost_prints_both_routes_and_the_growth():
     command = [sys.executable, str(BENCHMARKS / "generation_cost.py"), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    ours = re.search(r"ours, multistep 28 \+ 10 +38 +[\d.]+ +[\d.]+ +[\d.]+ [MG]B", done.stdout)
+    ours = re.search(r"ours, \w+ (\d+) \+ (\d+) +(\d+) +[\d.]+ +[\d.]+ +[\d.]+ [MG]B", done.stdout)
     seed = re.search(r"the seed, slice by slice +5000 +\d+ +[\d.]+ +[\d.]+ [MG]B", done.stdout)
     assert ours, done.stdout
     assert seed, done.stdout
-    assert re.search(r"^ +5 +[\d.]+ +[\d.]+ +38 ", done.stdout, re.MULTILINE), done.stdout
+    passes = int(ours[1]) + int(ours[2])  # one slab of each stage
+    assert int(ours[3]) == passes
+    assert re.search(rf"^ +5 +[\d.]+ +[\d.]+ +{passes} ", done.stdout, re.MULTILINE), done.stdout
     assert re.search(r"seed's route / ours, 5 slices of 256 x 256: FLOPs +\| +\d+ x", done.stdout), done.stdout
 
 
@@ -168,11 +170,12 @@ def test_v_is_edm_with_unscaled_data(load):
     torch.testing.assert_close(-target, phi.cos() * noise - phi.sin() * x0)
 
 
-def test_training_choices_append_and_print_one_table(load, run, tmp_path, capsys):
+def test_training_choices_append_and_print_one_table(load, run, tmp_path, capsys, monkeypatch):
     choices = load("training_choices")
+    monkeypatch.setattr(load("training_baselines"), "BATCH", {"MONAI": 2, "diffusers": 2})
     out = tmp_path / "choices.jsonl"
     words = ["--run", str(run), "--steps", "1", "--minutes", "5", "--out", str(out), "--volumes", "1"]
-    words += ["--slices", "8", "--sample-steps", "1", "--baseline-steps", "2"]
+    words += ["--slices", "8", "--sample-steps", "1", "--baseline-steps", "2", "--error-batches", "1"]
     choices.main([*words, "--choices", "guidance 2", "MONAI 2D DDPM"])
     choices.main([*words, "--choices", "no EMA", "MONAI 2D DDPM", "diffusers unconditional"])
     lines = [json.loads(line) for line in out.read_text().splitlines()]
