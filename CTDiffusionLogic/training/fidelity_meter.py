@@ -65,7 +65,7 @@ class MeterOptions:
     volumes: int = 6
     slices: int = 14
     spacing_mm: float = 6.0
-    steps: int = 16
+    steps: int = 28
     detail_steps: int = 6
     images_per_volume: int = 16
     central_part: float = 0.8
