@@ -36,6 +36,7 @@ class GeneratePanel(ParameterPanel):
         self._logic, self._devices = logic, devices
         self._run: GenerateRun | None = None
         self._models: list[GenerateModels.ModelChoice] = []
+        self._shownModel: str | None = None  # what modelFileEdit was last set to go with
         self._slicesText = ""
         self._warnings: list[str] = []
         ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChosen)
@@ -48,6 +49,7 @@ class GeneratePanel(ParameterPanel):
 
     def showParameters(self) -> None:
         """List models and devices."""
+        self._shownModel = None  # of another scene
         self.fillModels()
         self._fillDevices()
         self.onParametersModified()
@@ -103,6 +105,7 @@ class GeneratePanel(ParameterPanel):
         isFree = parameters.likeVolume is None
         ui.slicesSpinBox.enabled = ui.spacingSpinBox.enabled = isFree
         ui.seedSpinBox.enabled = not parameters.randomSeed
+        self._showModelFile()
         ui.modelInfoLabel.text, problem = self._modelText()
         ui.estimateLabel.text = "" if problem else self._estimateText()
         self._showButton(problem or self._devices.problem)
@@ -247,6 +250,20 @@ class GeneratePanel(ParameterPanel):
         if kind == "cpu":
             return _("{estimate}. It will run on the CPU: {device}.").format(estimate=text, device=name)
         return _("{estimate}. It will run on {device}.").format(estimate=text, device=name)
+
+    def _showModelFile(self) -> None:
+        """Let the file's widget show the model that is used, or nothing for a bundled one: it tells of changes only,
+        so a file that it went on showing could not be chosen again."""
+        model, edit = self._parameters.model, self._ui.modelFileEdit
+        if model == self._shownModel:  # what is being typed is left alone
+            return
+        self._shownModel = model
+        path = Path(model) if model else None
+        used = GenerateModels.modelFileIn(path) if path is not None and path.is_absolute() else None
+        if used is None or GenerateModels.modelFileIn(edit.currentPath) != used:  # a training may be shown as folder
+            wasBlocked = edit.blockSignals(True)  # nothing was chosen
+            edit.currentPath = model if path is not None and path.is_absolute() else ""
+            edit.blockSignals(wasBlocked)
 
     def _deviceName(self) -> str:
         name = self._parameters.device

@@ -9,6 +9,7 @@ import time
 import pytest
 import slicer
 from process_groups import isGone
+from PySide6 import QtWidgets
 from sections import CPU, checkControls, knowDevices
 
 
@@ -250,6 +251,38 @@ def test_a_finished_training_can_be_chosen_by_its_folder(panel, model, tmp_path)
     assert panel.panel._request().model == str(folder / "model.safetensors")
 
 
+def test_the_same_model_file_can_be_chosen_again(panel, model, tmp_path):
+    ui = panel.ui
+
+    def browse(path):
+        panel.host.answers.append(str(path))
+        ui.modelFileEdit.findChildren(QtWidgets.QToolButton)[0].click()
+        panel.host.process()
+        return panel.panel._request().model
+
+    assert browse(model) == str(model)
+    bundled = ui.modelComboBox.itemText(0)
+    panel.host.choose(ui.modelComboBox, bundled)
+    assert ui.modelFileEdit.currentPath == ""  # a bundled one is used
+    assert browse(model) == str(model)
+    panel.host.saveScene(tmp_path / "scene.mrml")
+    panel.host.closeScene()
+    assert panel.panel._request().model != str(model)
+    assert (ui.modelComboBox.currentText, ui.modelFileEdit.currentPath) == (bundled, "")
+    assert browse(model) == str(model)
+    assert (ui.modelComboBox.currentText, ui.modelFileEdit.currentPath) == ("noise.safetensors", str(model))
+    panel.host.choose(ui.modelComboBox, bundled)
+    panel.host.choose(ui.modelComboBox, "noise.safetensors")
+    assert ui.modelFileEdit.currentPath == str(model)
+    panel.host.closeScene()
+    panel.host.loadScene(tmp_path / "scene.mrml")
+    panel.widget.enter()
+    assert ui.modelFileEdit.currentPath == panel.panel._request().model == str(model)
+    ui.modelFileEdit.currentPath = str(model)[:-3]  # half of another name
+    ui.slicesSpinBox.value = 12
+    assert ui.modelFileEdit.currentPath == str(model)[:-3]
+
+
 def test_devices_come_from_the_doctor(host, monkeypatch, capsys):
     panel = Panel(host, monkeypatch, withDoctor=True)
     devices = panel.widget.sections.devices
@@ -265,7 +298,5 @@ def test_devices_come_from_the_doctor(host, monkeypatch, capsys):
 
 
 def test_everything_has_a_tool_tip_and_can_be_reached(panel):
-    from PySide6 import QtWidgets
-
     inputs = (QtWidgets.QPushButton, QtWidgets.QSpinBox, QtWidgets.QDoubleSpinBox, QtWidgets.QComboBox)
     checkControls(panel.ui, *inputs, QtWidgets.QCheckBox, atLeast=12)
