@@ -9,17 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from CTDiffusionLogic import __version__
 from CTDiffusionLogic.bundle import FINGERPRINTS, save_model
-from CTDiffusionLogic.corpus.plan import CorpusPlan, ScanPlan
+from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.denoiser.intensity import KNOTS
-from CTDiffusionLogic.fidelity.fingerprints import Fingerprints, corpus_fingerprints, to_card, to_tensors
 from CTDiffusionLogic.sampling import ANATOMY_STEPS, DEFAULT_SAMPLER, DETAIL_STEPS
 from CTDiffusionLogic.training.options import TrainOptions
+from CTDiffusionLogic.training.run_fingerprints import ModelFingerprints
 
 #: The newest model in a run folder, and the one whose images were nearest to real ones.
 MODEL, BEST_MODEL = "model.safetensors", "model-best.safetensors"
@@ -39,15 +36,12 @@ SAMPLING: dict[str, Any] = {
 }
 
 
-#: Fingerprints by the folder of the cache they were taken of; one entry at most.
-_TAKEN: dict[str, Fingerprints | None] = {}
-
-
 def export_model(
     options: TrainOptions,
     corpus: PreparedCorpus,
     stages: dict[str, Any],
     *,
+    fingerprints: ModelFingerprints,
     step: int,
     hours: float,
     metrics: dict[str, Any],
@@ -56,7 +50,7 @@ def export_model(
 ) -> Path:
     """Write a model file into ``run``: averaged weights of both stages, the body position network, the card.
 
-    With them go fingerprints of the training scans, by which ``ctdiffusion generate`` warns of copies.
+    With them go ``fingerprints`` of the training scans, by which ``ctdiffusion generate`` warns of copies.
     """
     tensors = {
         f"{name}.{key}": value for name, stage in stages.items() for key, value in stage.averaged_weights().items()
@@ -72,26 +66,12 @@ def export_model(
         "metrics": {k: round(v, 6) if isinstance(v, float) else v for k, v in metrics.items()},
         "limits": limits(corpus.plan),
     }
-    fingerprints = _fingerprints(corpus)
-    if fingerprints is not None:
-        tensors |= to_tensors(fingerprints)
-        card[FINGERPRINTS] = to_card(fingerprints)
+    if fingerprints.entry is not None:
+        tensors |= fingerprints.tensors
+        card[FINGERPRINTS] = fingerprints.entry
     path = options.run / file_name
     save_model(path, tensors, card)
     return path
-
-
-def _fingerprints(corpus: PreparedCorpus) -> Fingerprints | None:
-    """Of the cached slices; taken once per process, since every checkpoint asks (some seconds for a dozen scans)."""
-    key = str(corpus.cache.resolve())
-    if key not in _TAKEN:
-
-        def read(scan: ScanPlan) -> NDArray[np.int16]:
-            return np.load(corpus.cache / f"{scan.id}.npy", mmap_mode="r")
-
-        _TAKEN.clear()
-        _TAKEN[key] = corpus_fingerprints(corpus.plan.scans, read)
-    return _TAKEN[key]
 
 
 def generation_facts(plan: CorpusPlan) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from CTDiffusionLogic.training.contact_sheet import write_sheet
 from CTDiffusionLogic.training.export import BEST_MODEL, MODEL, export_model
 from CTDiffusionLogic.training.fidelity_epochs import EpochFidelity
 from CTDiffusionLogic.training.options import Preset, TrainOptions
+from CTDiffusionLogic.training.run_fingerprints import fingerprints_of_run
 from CTDiffusionLogic.training.stage import STAGES, StageTrainer
 from CTDiffusionLogic.training.together import PATIENCE, Agreement, Wish, average
 
@@ -109,6 +110,11 @@ def train_loop(
             extractor=extractor,
             is_shared=processes > 1,
         )
+        fingerprints = fingerprints_of_run(  # before the first step: no checkpoint has to wait for them
+            corpus,
+            options.run,
+            on_progress=lambda done, of: report("progress", {"done": done, "of": of, "phase": "taking fingerprints"}),
+        )
     started, first_step = time.monotonic(), step
     saved = started
     reason = "epochs"
@@ -126,6 +132,7 @@ def train_loop(
             options,
             corpus,
             stages,
+            fingerprints=fingerprints,
             step=step,
             epochs=facts["epochs"],
             hours=facts["hours"],

@@ -22,6 +22,7 @@ from CTDiffusionLogic.scan_search import find_scans
 from CTDiffusionLogic.training.export import command_line
 from CTDiffusionLogic.training.loop import TrainingResult, make_accelerator, train_loop
 from CTDiffusionLogic.training.options import DEFAULT_EXTRACTOR, Preset, TrainOptions
+from CTDiffusionLogic.training.run_fingerprints import forget_fingerprints
 from CTDiffusionLogic.training.together import others_needed
 
 OnEvent = Callable[[str, dict[str, Any]], None]
@@ -129,6 +130,7 @@ def _start(options: TrainOptions, preset: Preset, report: OnEvent) -> PreparedCo
         use_labels=options.use_labels,
         seed=options.seed,
     )
+    forget_fingerprints(options.run)  # of a preparation before this one
     corpus = prepare(
         search.found,
         search.skipped,

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from CTDiffusionLogic.bundle import load_denoisers, load_model
 from CTDiffusionLogic.errors import InputError, UsageError
 from CTDiffusionLogic.phantom import torso_phantom
+from CTDiffusionLogic.training import run_fingerprints
 from CTDiffusionLogic.training.checkpoint import load_newest, save_checkpoint
 from CTDiffusionLogic.training.contact_sheet import TILE
 from CTDiffusionLogic.training.loop import MetricsLog
@@ -101,6 +102,26 @@ def test_the_model_loads_and_its_card_tells_what_it_saw(trained):
     anatomy, detail = load_denoisers(model)
     assert anatomy.config.stage == "anatomy" and detail.config.residual_scale > 0
     assert any(name.startswith("body.") for name in model.tensors)
+
+
+def test_fingerprints_are_taken_before_the_first_step_and_not_again(trained, tmp_path, monkeypatch):
+    straight, result, events = trained
+    phases = [facts["phase"] for name, facts in events if name == "progress"]
+    assert phases.count("taking fingerprints") == 3
+    assert "taking fingerprints" not in phases[phases.index("training") :]
+
+    def refused(*_arguments):
+        raise AssertionError("they were taken again")
+
+    monkeypatch.setattr(run_fingerprints, "corpus_fingerprints", refused)
+    run = tmp_path / "run"
+    shutil.copytree(straight, run, ignore=shutil.ignore_patterns("cache", "samples", "model*"))
+    (run / "cache").symlink_to(straight / "cache")
+    assert train(TrainOptions(data=(), run=run, resume=True, **TINY)).steps == result.steps
+    before, after = (load_model(folder / "model.safetensors") for folder in (straight, run))
+    assert after.card["fingerprints"] == before.card["fingerprints"]
+    assert torch.equal(after.tensors["fingerprints.codes"], before.tensors["fingerprints.codes"])
+    assert len(after.tensors["fingerprints.codes"])
 
 
 def test_a_run_is_not_overwritten_and_needs_its_own_options(trained, scans):
