@@ -28,6 +28,7 @@ from CTDiffusionLogic.fidelity.planes import Protocol, choose_protocol
 from CTDiffusionLogic.fidelity.results import PLANES, Interval, Plane
 from CTDiffusionLogic.fidelity.volumes import LabVolume, to_lab_volume
 from CTDiffusionLogic.generation import GenerationModel
+from CTDiffusionLogic.sampling import DEFAULT_SAMPLER
 from CTDiffusionLogic.stage_run import OnProgress
 from CTDiffusionLogic.training.fidelity_scans import (
     GridScan,
@@ -115,7 +116,7 @@ class FidelityMeter:
         pixel_mm: float,
         options: MeterOptions | None = None,
     ) -> None:
-        self.sampling = dict(sampling)
+        self.sampling = {"sampler": DEFAULT_SAMPLER, **sampling}  # named, so that the digest tells it
         self.options = options = options or MeterOptions()
         self.extractor = extractor
         held_out, learnt = ([s for s in scans if s.held_out is side] for side in (True, False))

@@ -21,7 +21,6 @@ from CTDiffusionLogic.denoiser.intensity import intensity_to_hu
 from CTDiffusionLogic.generation import GenerationModel, slab_conditions, stage_runs
 from CTDiffusionLogic.generation_request import GenerationRequest, Settings, resolve
 from CTDiffusionLogic.geometry import Geometry
-from CTDiffusionLogic.sampling import DEFAULT_SAMPLER
 from CTDiffusionLogic.slab_plan import Slab, VolumePlan, plan_volume
 from CTDiffusionLogic.stage_run import OnProgress, StageRun
 from CTDiffusionLogic.volume import CTVolume
@@ -59,7 +58,7 @@ def make_short_volumes(
     """Make the volumes; the same model and wish give the same volumes on the same machine.
 
     Args:
-        model: On its device.
+        model: On its device. Its card says which sampler and guidance; the steps are those of ``wanted``.
         wanted: What to make.
         on_progress: Told after each pass; see :class:`~CTDiffusionLogic.stage_run.Meter`.
         is_cancelled: Asked between passes.
@@ -75,7 +74,6 @@ def make_short_volumes(
                 seed=wanted.seed + number,
                 steps=wanted.steps,
                 detail_steps=wanted.detail_steps,
-                sampler=DEFAULT_SAMPLER,
                 body_mm=place,
             ),
             model.card,

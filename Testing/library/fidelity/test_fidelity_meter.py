@@ -18,6 +18,7 @@ from CTDiffusionLogic.errors import Cancelled, InputError
 from CTDiffusionLogic.fidelity.volumes import LabVolume
 from CTDiffusionLogic.generation import GenerationModel, generate
 from CTDiffusionLogic.generation_request import GenerationRequest
+from CTDiffusionLogic.sampling import DEFAULT_SAMPLER
 from CTDiffusionLogic.training.fidelity_meter import FidelityMeter, MeterOptions
 from CTDiffusionLogic.training.fidelity_scans import (
     GridScan,
@@ -186,6 +187,12 @@ def test_equal_volumes_give_equal_figures_and_another_choice_another_digest(mete
     assert other.digest != meter.digest
     guided = FidelityMeter(scans, Moments(), **{**KNOWN, "sampling": {"guidance": 2.0}}, options=SMALL)
     assert guided.digest != meter.digest
+    digests = {}
+    for sampler in (DEFAULT_SAMPLER, "multistep"):
+        said = KNOWN["sampling"] | {"sampler": sampler}
+        digests[sampler] = FidelityMeter(scans, Moments(), **{**KNOWN, "sampling": said}, options=SMALL).digest
+    assert digests == {DEFAULT_SAMPLER: meter.digest, "multistep": digests["multistep"]}
+    assert digests["multistep"] != meter.digest
     fewer = FidelityMeter(scans[1:], Moments(), **KNOWN, options=SMALL)
     assert fewer.digest != meter.digest
 
@@ -208,12 +215,14 @@ def test_held_out_scans_that_are_too_short_leave_those_learnt_from(scans):
         FidelityMeter([short], Moments(), **KNOWN, options=SMALL)
 
 
-def test_volumes_made_together_are_those_made_one_by_one(model):
+@pytest.mark.parametrize(("said", "sampler"), [({"sampler": "multistep"}, "multistep"), ({}, DEFAULT_SAMPLER)])
+def test_volumes_made_together_are_those_made_one_by_one(model, said, sampler):
+    model = replace(model, card={**model.card, "sampling": said})
     wanted = ShortVolumes(places_mm=(150.0, 300.0), slices=14, spacing_mm=6.0, steps=2, detail_steps=2, seed=3)
     told: list[tuple[int, int]] = []
     together = make_short_volumes(model, wanted, on_progress=lambda done, of, *_: told.append((done, of)))
     request = GenerationRequest(
-        slices=14, spacing_mm=6.0, seed=3, steps=2, detail_steps=2, body_mm=150.0, sampler="multistep"
+        slices=14, spacing_mm=6.0, seed=3, steps=2, detail_steps=2, body_mm=150.0, sampler=sampler
     )
     alone = generate(model, request)
     # Batches of another size round differently: an HU here and there.
