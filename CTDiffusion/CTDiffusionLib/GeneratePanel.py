@@ -246,6 +246,8 @@ class GeneratePanel(ParameterPanel):
             ).text
         except (KeyError, TypeError, ValueError):  # a card without figures: the worker says more
             return ""
+        if device is None and self._parameters.device == "auto":  # not known yet: it may become another one
+            return _("{estimate}, on a CPU.").format(estimate=text)
         name = device.description if device is not None else self._deviceName()
         if kind == "cpu":
             return _("{estimate}. It will run on the CPU: {device}.").format(estimate=text, device=name)

@@ -93,8 +93,11 @@ class ReaderPanel(ParameterPanel):
 
     def onPath(self, name: str, path: str) -> None:
         """Keep a path in the scene."""
-        if self._parameters is not None:
-            setattr(self._parameters, name, path)
+        if self._parameters is None:
+            return
+        if name == "readerFile" and path != self._parameters.readerFile:
+            self._ui.readerResultsLabel.text = ""  # they are another study's
+        setattr(self._parameters, name, path)
 
     def onParametersModified(self, *_arguments: Any) -> None:
         """Show what the results file holds, and whether one can start; the button's tool tip says what is missing."""

@@ -287,6 +287,7 @@ def test_devices_come_from_the_doctor(host, monkeypatch, capsys):
     panel = Panel(host, monkeypatch, withDoctor=True)
     devices = panel.widget.sections.devices
     assert "being looked for" in panel.ui.deviceInfoLabel.text
+    assert panel.ui.estimateLabel.text.endswith("on a CPU.")  # not: that it will run there
     assert not panel.ui.devicesButton.enabled
     with host.heartbeat() as heartbeat:
         host.process(until=lambda: not devices.isAsking, timeout=300)

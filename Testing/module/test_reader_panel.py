@@ -162,6 +162,9 @@ def test_a_study_of_pairs_from_start_to_results(panel):
     assert "This reader is done" in panel.ui.readerStartButton.toolTip
     panel.host.click(panel.ui.readerResultsButton)  # again: into the same table
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
+    assert "R1: 5 of 6 right" in panel.ui.readerResultsLabel.text
+    panel.ui.readerFileEdit.currentPath = str(panel.host.folder / "another study.csv")
+    assert panel.ui.readerResultsLabel.text == ""
     assert panel.host.messages == []
 
 
