@@ -28,6 +28,7 @@ from CTDiffusionLogic.fidelity.coherence_figures import (
     shared_distances,
 )
 from CTDiffusionLogic.fidelity.group_figures import Draw
+from CTDiffusionLogic.fidelity.group_warnings import EMPTY, unlike_warnings, volume_warnings
 from CTDiffusionLogic.fidelity.periodicity import (
     Periods,
     border_excess,
@@ -230,30 +231,24 @@ def _verdict(figures: Sequence[Figure], details: Mapping[str, Any], groups: Grou
 
 
 def _warnings(groups: Groups) -> list[str]:
-    found = []
-    for name, group in groups.items():
-        said: dict[str, int] = {}
-        for m in group:
-            for warning in m.warnings:
-                said[warning] = said.get(warning, 0) + 1
-        found += [f"{name}: {warning}" + (f" ({n} volumes)" if n > 1 else "") + "." for warning, n in said.items()]
+    found = volume_warnings(groups)
     filled = {name: group for name, group in groups.items() if group}
     if not groups[REAL] or not groups[SYNTHETIC]:
-        found.append("One of the groups is empty: nothing can be compared.")
-        return found
+        return [*found, EMPTY]
     shared = shared_distances(groups)
     missing = sorted({d for group in filled.values() for m in group for d in m.pairs} - set(shared))
     if missing:
         found.append(
             f"Slices {', '.join(f'{d:g}' for d in missing)} mm apart are not in all groups and were not compared."
         )
-    gaps = {name: float(np.median([m.gap_mm for m in group])) for name, group in filled.items()}
-    if max(gaps.values()) > ALIKE * min(gaps.values()):
-        found.append(
-            "Slices are not equally far apart ("
-            + ", ".join(f"{name} {gap:g} mm" for name, gap in gaps.items())
-            + "): thick slices are smoother than thin ones at the same distance."
-        )
+    found += unlike_warnings(
+        groups,
+        lambda m: m.gap_mm,
+        limit=ALIKE,
+        what="Slices are not equally far apart",
+        digits="g",
+        meaning="thick slices are smoother than thin ones at the same distance.",
+    )
     pixels = [m.pixel_mm for group in filled.values() for m in group]
     if max(pixels) > 1.1 * min(pixels):
         found.append(

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
-from CTDiffusionLogic.fidelity.group_figures import Draw, Rows, distance_figure, group_curve, quantity_figure
+from CTDiffusionLogic.fidelity.group_figures import (
+    Draw,
+    Rows,
+    distance_figure,
+    group_curve,
+    quantity_figure,
+    spectrum_curve,
+    spectrum_figure,
+)
 from CTDiffusionLogic.fidelity.periodicity import PERIODS, strongest
 from CTDiffusionLogic.fidelity.results import Curve, Figure
 from CTDiffusionLogic.fidelity.slice_pairs import SSIM_CENTRES, STEP_CENTRES
@@ -123,14 +131,12 @@ def _compare_spectra(groups: Groups, draw: Draw) -> tuple[list[Figure | None], l
     frequencies = common_frequencies(spectra)
     rows = _rows(groups, lambda m: None if m.spectrum is None else decibels(m.spectrum, frequencies))
     figures = [
-        distance_figure(
+        spectrum_figure(
             rows[REAL],
             rows[SYNTHETIC],
-            lambda a, b: float(np.abs(a - b).mean()),
             draw=draw,
             key="coherence.spectrum",
             title="Power spectrum along z",
-            unit="dB",
             meaning=_MEANING["spectrum"],
         )
     ]
@@ -150,16 +156,8 @@ def _compare_spectra(groups: Groups, draw: Draw) -> tuple[list[Figure | None], l
                 meaning=_MEANING["fast"],
             )
         )
-    curve = group_curve(
-        {name: group.from_decibel() for name, group in rows.items()},
-        frequencies,
-        key="coherence.spectrum",
-        title="Power spectrum along z",
-        x_title="Frequency",
-        x_unit="cycles/mm",
-        y_title="Power",
-        y_unit="HU² mm",
-        y_log=True,
+    curve = spectrum_curve(
+        rows, frequencies, key="coherence.spectrum", title="Power spectrum along z", y_unit="HU² mm"
     )
     return figures, [curve]
 

@@ -156,6 +156,30 @@ def group_curve(groups: Mapping[str, Rows], x: Sequence[float] | NDArray, **text
     return Curve(x=np.asarray(x, dtype=float).tolist(), lines=lines, bands=bands, **texts)
 
 
+def spectrum_figure(real: Rows, synthetic: Rows, *, draw: Draw = Draw(), **texts: Any) -> Figure | None:
+    """:func:`distance_figure` of power spectra, rows in dB: the mean distance in dB."""
+    return distance_figure(real, synthetic, lambda a, b: float(np.abs(a - b).mean()), draw=draw, unit="dB", **texts)
+
+
+def spectrum_curve(groups: Mapping[str, Rows], frequencies: NDArray, **texts: Any) -> Curve | None:
+    """:func:`group_curve` of power spectra over cycles/mm.
+
+    Args:
+        groups: Name to rows in dB; means and ranges are of powers.
+        frequencies: Of the rows' columns, cycles/mm.
+        texts: Key and title of the curve, and ``y_unit``, that of powers.
+    """
+    return group_curve(
+        {name: rows.from_decibel() for name, rows in groups.items()},
+        frequencies,
+        x_title="Frequency",
+        x_unit="cycles/mm",
+        y_title="Power",
+        y_log=True,
+        **texts,
+    )
+
+
 def _quantity(rows: Rows, quantity: Callable[[NDArray], float], draw: Draw) -> Interval:
     def of_real(one: list[int], _other: list[int]) -> float:
         return float(quantity(rows.values[one]))

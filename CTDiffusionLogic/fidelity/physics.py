@@ -15,6 +15,7 @@ import numpy as np
 
 from CTDiffusionLogic.fidelity.body_grid import PIXEL_MM, BodyGrid, body_grid
 from CTDiffusionLogic.fidelity.group_figures import Draw
+from CTDiffusionLogic.fidelity.group_warnings import EMPTY, unlike_warnings, volume_warnings
 from CTDiffusionLogic.fidelity.noise_spectrum import LEAST_REGIONS, NoiseMeasures, measure_noise
 from CTDiffusionLogic.fidelity.outline import OutlineMeasures, measure_outline
 from CTDiffusionLogic.fidelity.physics_figures import REAL, SYNTHETIC, physics_figures
@@ -169,16 +170,9 @@ def _verdict(figures: dict[str, Figure], references: dict[str, Any], lost: list[
 
 
 def _warnings(groups: dict[str, list[PhysicsMeasures]], references: dict[str, Any]) -> list[str]:
-    found = []
-    for name, group in groups.items():
-        said: dict[str, int] = {}
-        for m in group:
-            for warning in m.warnings:
-                said[warning] = said.get(warning, 0) + 1
-        found += [f"{name}: {warning}" + (f" ({n} volumes)" if n > 1 else "") + "." for warning, n in said.items()]
+    found = volume_warnings(groups)
     if not groups[REAL] or not groups[SYNTHETIC]:
-        found.append("One of the groups is empty: nothing can be compared.")
-        return found
+        return [*found, EMPTY]
     for reference in references.values():
         if not reference["synthetic_inside"]:
             low, high = reference["expected_hu"]
@@ -186,11 +180,11 @@ def _warnings(groups: dict[str, list[PhysicsMeasures]], references: dict[str, An
                 f"{reference['title']} lies at {reference['synthetic_hu']:.0f} HU in synthetic volumes; published are "
                 f"{low:.0f} to {high:.0f} HU."
             )
-    pixels = {name: float(np.median([m.pixel_mm for m in group])) for name, group in groups.items()}
-    if max(pixels.values()) > ALIKE * min(pixels.values()):
-        found.append(
-            "Pixels differ ("
-            + ", ".join(f"{name} {pixel:.2g} mm" for name, pixel in pixels.items())
-            + "): small pixels are noisier. The noise spectrum is compared where both have frequencies."
-        )
-    return found
+    return found + unlike_warnings(
+        groups,
+        lambda m: m.pixel_mm,
+        limit=ALIKE,
+        what="Pixels differ",
+        digits=".2g",
+        meaning="small pixels are noisier. The noise spectrum is compared where both have frequencies.",
+    )

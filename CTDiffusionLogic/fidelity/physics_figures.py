@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
-from CTDiffusionLogic.fidelity.group_figures import Draw, Rows, distance_figure, group_curve, quantity_figure
+from CTDiffusionLogic.fidelity.group_figures import (
+    Draw,
+    Rows,
+    distance_figure,
+    group_curve,
+    quantity_figure,
+    spectrum_curve,
+    spectrum_figure,
+)
 from CTDiffusionLogic.fidelity.results import Curve, Figure
 from CTDiffusionLogic.fidelity.tissue import HU_CENTRES, TISSUES
 
@@ -156,14 +164,12 @@ def _noise(groups: Groups, draw: Draw) -> tuple[list[Figure | None], list[Curve 
         for name, group in rows.items()
     }
     figures += [
-        distance_figure(
+        spectrum_figure(
             rows[REAL],
             rows[SYNTHETIC],
-            lambda a, b: float(np.abs(a - b).mean()),
             draw=draw,
             key="physics.noise.spectrum",
             title="In-plane noise power spectrum",
-            unit="dB",
             meaning="Mean distance of the noise power spectra of flat soft tissue in dB, at frequencies that all "
             "volumes have. 3 dB: twice or half the power.",
         ),
@@ -177,16 +183,12 @@ def _noise(groups: Groups, draw: Draw) -> tuple[list[Figure | None], list[Curve 
             meaning="Low for coarse, blotchy noise, high for fine grain; at frequencies that all volumes have.",
         ),
     ]
-    curve = group_curve(
-        {name: group.from_decibel() for name, group in rows.items()},
+    curve = spectrum_curve(
+        rows,
         frequencies,
         key="physics.noise",
         title="In-plane noise power spectrum of flat soft tissue",
-        x_title="Frequency",
-        x_unit="cycles/mm",
-        y_title="Power",
         y_unit="HU² mm²",
-        y_log=True,
     )
     return figures, [curve]
 
