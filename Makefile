@@ -2,7 +2,7 @@
 # make test [ARGS=...]    all tests            make lint    formatting, lint, types
 #           [WORKERS=0]   in this process: prints appear at once, and a debugger works
 # make bench [RUN=folder MODEL=file ARGS=...]   all figures of speed, in build/bench; about 20 minutes
-# make screenshots [OUT=folder MODEL=file]   pictures of the module's panel, in build/screenshots
+# make screenshots [OUT=folder MODEL=file ARGS=...]   pictures of the module's panel, in build/screenshots
 # make clean              remove what the above made, except .venv;  make distclean removes .venv too
 #
 # Needs git, make and Python 3.11, 3.12 or 3.13; everything else is installed into .venv on the first call.
@@ -36,7 +36,7 @@ bench: $(INSTALLED)
 	$(PY) Testing/benchmarks/bench.py $(if $(RUN),--run "$(RUN)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 screenshots: $(INSTALLED)
-	$(PY) Testing/module/screenshots.py $(if $(OUT),--out "$(OUT)") $(if $(MODEL),--model "$(MODEL)")
+	$(PY) Testing/module/screenshots.py $(if $(OUT),--out "$(OUT)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 lint: $(INSTALLED)
 	$(PY) -m ruff format --check .

@@ -1,9 +1,10 @@
 """Pictures of the module's panel: every section, and what it says while it works and when it fails.
 
-    python Testing/module/screenshots.py [--out FOLDER] [--model MODEL.safetensors]    (or: make screenshots)
+    python Testing/module/screenshots.py [--out FOLDER] [--model FILE] [--parts PART ...]   (or: make screenshots)
 
-Each is drawn in a light and in a dark theme. The panel is the real one in the host of the tests: sizes and texts are
-true, the looks of ctk's widgets are the stand-ins'. Without ``--model`` a model of random weights generates.
+Each is drawn in Slicer's light and dark colours; sheets of them, as the README has them, go to FOLDER/sheets
+(screenshot_sheets.py). The panel is the real one in the host of the tests: sizes and texts are true, the looks of
+ctk's widgets are the stand-ins'. Without ``--model`` a model of random weights generates.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +23,16 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "Testing")]
 import numpy as np
 import slicer
 from host.module_host import ModuleHost
-from PySide6 import QtCore, QtGui, QtWidgets
+from PySide6 import QtCore, QtWidgets
+from screenshot_sheets import writeSheets
+from screenshot_theme import THEMES, setTheme
 
 #: Width of Slicer's module panel as it is after the first start.
 WIDTH = 480
-THEMES = ("light", "dark")
-_Role = QtGui.QPalette.ColorRole
-#: Colours of a theme: window, what is typed into, text, selection.
-_COLOURS = {
-    "light": ("#efefef", "#ffffff", "#000000", "#308cc6"),
-    "dark": ("#353535", "#232323", "#f0f0f0", "#2a82da"),
-}
-
-
-def setTheme(name: str) -> None:
-    """Give the application Qt's Fusion style in light or dark colours."""
-    window, base, text, selected = map(QtGui.QColor, _COLOURS[name])
-    palette = QtGui.QPalette(window)
-    for role, colour in ((_Role.Base, base), (_Role.Highlight, selected), (_Role.ToolTipBase, base)):
-        palette.setColor(role, colour)
-    for role in (_Role.Text, _Role.WindowText, _Role.ButtonText, _Role.ToolTipText):
-        palette.setColor(role, text)
-    grey = QtGui.QColor.fromRgbF(*[(window.getRgbF()[i] + text.getRgbF()[i]) / 2 for i in range(3)])
-    for role in (_Role.Text, _Role.WindowText, _Role.ButtonText):
-        palette.setColor(QtGui.QPalette.ColorGroup.Disabled, role, grey)
-    palette.setColor(_Role.PlaceholderText, grey)
-    QtWidgets.QApplication.setStyle("Fusion")
-    QtWidgets.QApplication.setPalette(palette)
+#: Samples of a training are shown from this step on: before, they are noise.
+SHOWN_STEP = 100
+#: What can be taken by itself: a training takes minutes on a busy computer.
+PARTS = ("sections", "generation", "training")
 
 
 class Camera:
@@ -110,7 +95,7 @@ def takeSections(host: ModuleHost, camera: Camera, widget: Any) -> None:
     """Every section as it is when a scan and a synthetic volume are there."""
     panel = widget.parent
     widget.sections.export._ui.exportFolderEdit.currentPath = "/data/CTDiffusion export"
-    openAll(panel)
+    widget.sections.evaluate._ui.evaluateFolderEdit.currentPath = "/data/CTDiffusion reports"
     for section in sectionsOf(panel):
         name = section.name.removesuffix("CollapsibleButton")
         camera.take(section, f"section-{name}")
@@ -172,8 +157,9 @@ def takeGeneration(host: ModuleHost, camera: Camera, widget: Any, model: Path) -
     generate = widget.sections.generate
     ui, section = generate._ui, widget.parent.findChild(name="generateCollapsibleButton")
     ui.generateAdvancedCollapsibleButton.collapsed = True
-    ui.slicesSpinBox.value = 48
-    ui.detailStepsSpinBox.value = 10
+    ui.modelFileEdit.currentPath = str(model)
+    ui.slicesSpinBox.value = 24
+    ui.stepsSpinBox.value, ui.detailStepsSpinBox.value = 8, 4  # soon done: a run is to be seen, not its volume
     host.click(ui.generateButton)
     run = generate._run
     host.process(until=lambda: ui.generateProgressBar.value > 0.3 * ui.generateProgressBar.maximum > 0, timeout=300)
@@ -199,6 +185,7 @@ def takeExport(host: ModuleHost, camera: Camera, widget: Any) -> None:
     selector = ui.exportVolumesSelector
     selector.check(selector.nodeFromIndex(0))
     host.click(ui.exportButton)
+    camera.take(section, "export-running")
     host.process(until=lambda: not export._run.isRunning, timeout=300)
     ui.exportLogCollapsibleButton.collapsed = True
     camera.take(section, "export-done")
@@ -224,6 +211,10 @@ def takeReaderStudy(host: ModuleHost, camera: Camera, widget: Any) -> None:
         host.click([ui.readerChoice1Button, ui.readerChoice2Button][number % 2])
         host.click(ui.readerConfidence3Button)
     camera.take(section, "reader-results")
+    damaged = host.folder / "damaged study.csv"
+    damaged.write_text("not,a,study\n1,2,3\n")
+    ui.readerFileEdit.currentPath = str(damaged)
+    camera.take(section, "reader-refused")
 
 
 def takeMeasurement(host: ModuleHost, camera: Camera, widget: Any) -> None:
@@ -250,6 +241,38 @@ def takeMeasurement(host: ModuleHost, camera: Camera, widget: Any) -> None:
     host.click(ui.evaluateLayoutButton)
 
 
+def takeMeasuring(host: ModuleHost, camera: Camera, widget: Any) -> None:
+    """The section Measure while a worker measures, and when a file has gone meanwhile."""
+    evaluate = widget.sections.evaluate
+    ui, section = evaluate._ui, widget.parent.findChild(name="evaluateCollapsibleButton")
+    ui.evaluateAdvancedCollapsibleButton.collapsed = True
+    ui.evaluateFolderEdit.currentPath = str(host.folder / "reports")
+    for row in (ui.evaluateRealListWidget, ui.evaluateSyntheticListWidget):
+        row.item(0).setCheckState(QtCore.Qt.CheckState.Checked)
+    host.click(ui.evaluateButton)
+    run = evaluate._run
+    host.process(until=lambda: not run.isRunning or ui.evaluateProgressBar.maximum > 0, timeout=300)
+    camera.take(section, "measure-running")
+    if run.isRunning:
+        host.click(ui.evaluateButton)
+    host.process(until=lambda: not run.isRunning, timeout=300)
+    gone = host.folder / "one more.nrrd"
+    gone.touch()
+    host.answers.append([str(gone)])
+    host.click(ui.evaluateAddSyntheticFilesButton)
+    host.click(ui.evaluateButton)
+    gone.unlink()
+    host.process(until=lambda: not evaluate._run.isRunning, timeout=300)
+    ui.evaluateLogCollapsibleButton.collapsed = True
+    camera.take(section, "measure-failed")
+
+
+def _hasLearnt(run: Any, ui: Any) -> bool:
+    """Whether the section shows a training that goes on, with samples that are more than noise."""
+    isTraining = ui.trainStatusLabel.text.startswith("Training")
+    return isTraining and ui.sampleLabel.visible and (run.savedStep or 0) >= SHOWN_STEP
+
+
 def takeTraining(host: ModuleHost, camera: Camera, widget: Any) -> None:
     """The section Train while it learns from phantoms, when it has been stopped, and when it fails."""
     from CTDiffusionLogic.phantom import torso_phantom
@@ -267,6 +290,7 @@ def takeTraining(host: ModuleHost, camera: Camera, widget: Any) -> None:
     host.click(ui.addFolderButton)
     host.choose(ui.trainPresetComboBox, "tiny")
     host.choose(ui.imageSizeComboBox, "64")
+    ui.minutesSpinBox.value = 30
     ui.runFolderEdit.currentPath = str(host.folder / "my training")
     run = train._logic.train(
         host.folder / "my training", folders=[scans], preset="tiny", imageSize=64, maxMinutes=30,
@@ -275,7 +299,7 @@ def takeTraining(host: ModuleHost, camera: Camera, widget: Any) -> None:
     train._follow(run)
     train.onParametersModified()
     ui.trainProgressBar.visible = True
-    host.process(until=lambda: run.model is not None and ui.sampleLabel.visible, timeout=900)
+    host.process(until=lambda: _hasLearnt(run, ui), timeout=1800)
     camera.take(section, "train-running")
     host.click(ui.trainButton)
     host.process(until=lambda: not run.isRunning, timeout=900)
@@ -289,35 +313,42 @@ def takeTraining(host: ModuleHost, camera: Camera, widget: Any) -> None:
     camera.take(section, "train-failed")
 
 
-def takeAll(folder: Path, model: Path, *, withGeneration: bool = True) -> list[Path]:
+def takeAll(folder: Path, model: Path, *, withGeneration: bool = True, parts: Sequence[str] = PARTS) -> list[Path]:
     """Take every picture and return the files.
 
     Args:
         folder: Where they go; it is made.
         model: Generates.
-        withGeneration: Whether a worker is started; else there are the sections only.
+        withGeneration: Whether workers are started; else there are the sections only.
+        parts: Which of PARTS are taken.
     """
-    with ModuleHost() as host:
-        host.loadModule("CTDiffusion")
-        if not withGeneration:
-            from CTDiffusionLib.GenerateDevices import DeviceFinder
+    paths: list[Path] = []
+    for part in parts if withGeneration else ["sections"]:
+        with ModuleHost() as host:  # a new one each: what a part leaves in the panel is not in the next
+            host.loadModule("CTDiffusion")
+            if not withGeneration:
+                from CTDiffusionLib.GenerateDevices import DeviceFinder
 
-            DeviceFinder.ask = lambda finder: None
-        addVolumes()
-        widget = host.openModule("CTDiffusion")
-        camera = Camera(host, folder)
-        if withGeneration:
-            host.process(until=lambda: not widget.sections.devices.isAsking, timeout=300)
-            widget.sections.generate._ui.modelFileEdit.currentPath = str(model)
-        takeSections(host, camera, widget)
-        takeInstallation(camera, widget)
-        takeMeasurement(host, camera, widget)
-        takeReaderStudy(host, camera, widget)
-        if withGeneration:
-            takeGeneration(host, camera, widget, model)
-            takeExport(host, camera, widget)
-            takeTraining(host, camera, widget)
-    return camera.paths
+                DeviceFinder.ask = lambda finder: None
+            addVolumes()
+            widget = host.openModule("CTDiffusion")
+            if withGeneration:
+                host.process(until=lambda devices=widget.sections.devices: not devices.isAsking, timeout=300)
+            openAll(widget.parent)
+            camera = Camera(host, folder)
+            if part == "sections":
+                takeSections(host, camera, widget)
+                takeInstallation(camera, widget)
+                takeMeasurement(host, camera, widget)
+                takeReaderStudy(host, camera, widget)
+            elif part == "generation":
+                takeGeneration(host, camera, widget, model)
+                takeExport(host, camera, widget)
+                takeMeasuring(host, camera, widget)
+            else:
+                takeTraining(host, camera, widget)
+            paths += camera.paths
+    return paths
 
 
 def main() -> None:
@@ -325,6 +356,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "build" / "screenshots", metavar="FOLDER")
     parser.add_argument("--model", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         model = options.model
@@ -332,8 +366,10 @@ def main() -> None:
             from random_model import write_random_model
 
             model = write_random_model(Path(temporary) / "noise.safetensors")
-        for path in takeAll(options.out, model):
+        for path in takeAll(options.out, model, parts=options.parts):
             print(path)
+    for path in writeSheets(options.out, options.out / "sheets"):
+        print(path)
 
 
 if __name__ == "__main__":
