@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 SUMMARY = "generate synthetic CT volumes"
 
 # For the help and the checks that come before torch is imported; the library has the same (a test compares).
-SAMPLERS = ("sde", "multistep", "heun", "ddpm")
+SAMPLERS = ("multistep", "sde", "heun", "ddpm")
 MAX_SLICES = 1000
 MAX_STEPS = 10_000
 MAX_GUIDANCE = 10.0
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--sampler",
         choices=SAMPLERS,
-        help="multistep and heun need few steps; ddpm is the classic (default: the model's)",
+        help="multistep, sde and heun need few steps; ddpm is the classic (default: the model's)",
     )
     steps = whole_number(1, MAX_STEPS)
     add("--steps", type=steps, metavar="N", help="of the anatomy stage (default: the model's)")

@@ -103,7 +103,7 @@ def test_steps_come_from_the_request_the_card_or_the_sampler(model):
     assert steps(sampler="ddpm", steps=6) == ("ddpm", 6, 6)
     assert steps({**CARD, "sampling": {"sampler": "heun", "anatomy_steps": 2, "detail_steps": 1}}) == ("heun", 2, 1)
     bare = {k: v for k, v in CARD.items() if k != "sampling"}
-    assert steps(bare) == ("sde", 40, 10)
+    assert steps(bare) == ("multistep", 28, 10)
 
 
 def test_the_card_says_through_how_much_grain_the_detail_stage_looks(model):

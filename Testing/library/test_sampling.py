@@ -14,6 +14,7 @@ from CTDiffusionLogic.sampling import (
     ANATOMY_STEPS,
     DETAIL_STEPS,
     SAMPLERS,
+    SDE_STEPS,
     Pass,
     ddpm_times,
     draw_slices,
@@ -25,9 +26,6 @@ from CTDiffusionLogic.sampling import (
     sample_multistep_sde,
     slice_generators,
 )
-
-#: Of the anatomy stage, without fresh noise.
-ODE_STEPS = SAMPLERS["multistep"].anatomy_steps
 
 
 def gaussian(std, mean=0.0):
@@ -87,14 +85,14 @@ def test_wide_patterns_of_anatomy_keep_their_standard_deviation(name, std):
 @pytest.mark.parametrize("std", [1.0, 0.5, 0.2, 0.1, 0.05, 0.02])
 def test_fine_texture_survives_at_the_shipped_steps(std):
     x = torch.ones(1, dtype=torch.float64)
-    assert abs(float(sample_multistep(gaussian(std), x, edm_times(ODE_STEPS))) / std - 1) < 0.03
+    assert abs(float(sample_multistep(gaussian(std), x, edm_times(ANATOMY_STEPS))) / std - 1) < 0.03
     if std >= 0.05:  # detail comes in units of its residual: 10 HU of noise are 0.08
         assert abs(float(sample_multistep(gaussian(std), x, power_times(DETAIL_STEPS))) / std - 1) < 0.045
 
 
 @pytest.mark.parametrize(
     ("times", "width", "weight_error"),
-    [(edm_times(ODE_STEPS), 0.02, 0.002), (power_times(DETAIL_STEPS), 0.05, 0.005)],
+    [(edm_times(ANATOMY_STEPS), 0.02, 0.002), (power_times(DETAIL_STEPS), 0.05, 0.005)],
     ids=["anatomy", "detail"],
 )
 def test_mixture_keeps_weights_and_widths(times, width, weight_error):
@@ -118,7 +116,7 @@ def test_correlated_gaussian_keeps_its_covariance():
         inner = (1 - t) ** 2 * covariance + t**2 * torch.eye(8, dtype=torch.float64)
         return x @ torch.linalg.solve(inner, (1 - t) * covariance)
 
-    gain = sample_multistep(model, torch.eye(8, dtype=torch.float64), edm_times(ODE_STEPS))
+    gain = sample_multistep(model, torch.eye(8, dtype=torch.float64), edm_times(ANATOMY_STEPS))
     made = gain.T @ gain
     assert torch.linalg.norm(made - covariance) / torch.linalg.norm(covariance) < 0.05, (
         "twice the error of a deviation"
@@ -155,7 +153,7 @@ def test_the_stochastic_multistep_sampler_keeps_weights_and_widths_of_a_mixture(
     made = sample_multistep_sde(
         mixture([0.3, 0.7], [-0.8, 0.4], [0.1, 0.1]),
         x,
-        edm_times(ANATOMY_STEPS),
+        edm_times(SDE_STEPS),
         noise=lambda: torch.randn(x.shape, dtype=x.dtype, generator=generator),
     )
     assert abs(float((made < -0.2).double().mean()) - 0.3) < 0.012  # 3.7 standard errors of 20,000 draws
@@ -170,7 +168,7 @@ def test_the_stochastic_multistep_sampler_forgets_what_it_began_with():
         generator = torch.Generator().manual_seed(1)
         x = torch.full((4,), start, dtype=torch.float64)
         draw = lambda: torch.randn(4, dtype=torch.float64, generator=generator)  # noqa: E731
-        return sample_multistep_sde(gaussian(0.5), x, edm_times(ANATOMY_STEPS), noise=draw)
+        return sample_multistep_sde(gaussian(0.5), x, edm_times(SDE_STEPS), noise=draw)
 
     assert torch.allclose(run(-2.0), run(2.0), atol=1e-6)
 
