@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from bench_tools import Goal, get_model, machine, number, table, tell_goals
@@ -34,7 +33,6 @@ from CTDiffusionLogic.generation import GenerationModel
 from CTDiffusionLogic.guidance import passes_at
 from CTDiffusionLogic.models import find_model
 from CTDiffusionLogic.sampling import DEFAULT_SAMPLER, SAMPLERS
-from CTDiffusionLogic.training import fidelity_volumes
 from CTDiffusionLogic.training.fidelity_meter import FidelityMeter, MeterOptions
 from CTDiffusionLogic.training.fidelity_scans import scans_of_files, scans_of_run
 from CTDiffusionLogic.training.fidelity_volumes import ShortVolumes, make_short_volumes
@@ -181,9 +179,7 @@ def places(args: argparse.Namespace, model: GenerationModel) -> ShortVolumes:
 def make(model: GenerationModel, wanted: ShortVolumes, steps: int, detail_steps: int) -> tuple[list[CTVolume], float]:
     """The volumes with so many steps, and the seconds they took."""
     began = time.perf_counter()
-    # Short volumes are made with the usual sampler, whatever a card says.
-    with patch.object(fidelity_volumes, "DEFAULT_SAMPLER", model.card["sampling"]["sampler"]):
-        volumes = make_short_volumes(model, replace(wanted, steps=steps, detail_steps=detail_steps))
+    volumes = make_short_volumes(model, replace(wanted, steps=steps, detail_steps=detail_steps))
     return volumes, time.perf_counter() - began
 
 

@@ -45,7 +45,11 @@ def module(app, monkeypatch):
     monkeypatch.setattr(
         slicer,
         "app",
-        types.SimpleNamespace(connect=lambda signal, slot: started.append((signal, slot)), layoutManager=lambda: None),
+        types.SimpleNamespace(
+            connect=lambda signal, slot: started.append((signal, slot)),
+            layoutManager=lambda: None,
+            userSettings=lambda: types.SimpleNamespace(value=lambda key, default=None: default),
+        ),
         raising=False,
     )
     monkeypatch.delitem(sys.modules, "CTDiffusion", raising=False)

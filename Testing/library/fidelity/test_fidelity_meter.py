@@ -188,11 +188,11 @@ def test_equal_volumes_give_equal_figures_and_another_choice_another_digest(mete
     guided = FidelityMeter(scans, Moments(), **{**KNOWN, "sampling": {"guidance": 2.0}}, options=SMALL)
     assert guided.digest != meter.digest
     digests = {}
-    for sampler in (DEFAULT_SAMPLER, "multistep"):
+    for sampler in (DEFAULT_SAMPLER, "sde"):
         said = KNOWN["sampling"] | {"sampler": sampler}
         digests[sampler] = FidelityMeter(scans, Moments(), **{**KNOWN, "sampling": said}, options=SMALL).digest
-    assert digests == {DEFAULT_SAMPLER: meter.digest, "multistep": digests["multistep"]}
-    assert digests["multistep"] != meter.digest
+    assert digests == {DEFAULT_SAMPLER: meter.digest, "sde": digests["sde"]}
+    assert digests["sde"] != meter.digest
     fewer = FidelityMeter(scans[1:], Moments(), **KNOWN, options=SMALL)
     assert fewer.digest != meter.digest
 
