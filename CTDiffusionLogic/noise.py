@@ -34,7 +34,7 @@ def precondition(
     "x0": F is the clean slab itself, less what known slices say of it, in units of ``sigma_data`` (Li & He 2025,
     "Back to basics: let denoising generative models denoise"). A slab folded into channels has more dimensions of
     noise than a small network has features; clean anatomy has few (``Testing/benchmarks/training_choices.py``
-    compares the three). Such a network is never right to less than its own error, about 0.07 for the bundled anatomy
+    compares the three). Such a network is never right to less than its own error, 0.07 for the first bundled anatomy
     (``Testing/benchmarks/denoiser_error.py``), and so draws no ribs; where the noise sigma = t / (1 - t) is smaller
     than ``skip_sigma``, x_t itself is the better estimate. The two are weighted by their variances: c_skip (1 - t) =
     skip_sigma^2 / (skip_sigma^2 + sigma^2); c_out keeps F's target at unit variance. 0 switches this off.

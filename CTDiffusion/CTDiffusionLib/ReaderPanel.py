@@ -135,7 +135,7 @@ class ReaderPanel(ParameterPanel):
 
         parameters, path = self._parameters, self._path()
         check_reader(parameters.readerCode)
-        if self._exists(path):
+        if ReaderResults.hasStudy(path):
             self._study = open_study(path)
             plan = self._study.plan
         else:
@@ -355,7 +355,7 @@ class ReaderPanel(ParameterPanel):
         volumes = self._volumes()
         isNamed, study, problem = path.suffix.lower() == ".csv", None, ""
         try:
-            if isNamed and self._exists(path):
+            if isNamed and ReaderResults.hasStudy(path):
                 study = open_study(path, repair=False)
             check_reader(parameters.readerCode)
         except Exception as error:
@@ -392,12 +392,6 @@ class ReaderPanel(ParameterPanel):
 
     def _path(self) -> Path:
         return Path(self._parameters.readerFile)
-
-    @staticmethod
-    def _exists(path: Path) -> bool:
-        from CTDiffusionLogic.fidelity.reader_files import key_path
-
-        return path.suffix.lower() == ".csv" and (path.exists() or key_path(path).exists())
 
     def _say(self, text: str) -> None:
         self._ui.readerInfoLabel.text = text

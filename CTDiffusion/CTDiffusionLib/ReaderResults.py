@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import slicer.util
@@ -14,6 +15,13 @@ from .SlicerHost import nodesByClass, sceneOrDefault
 
 #: Which study a table belongs to.
 RESULTS_ATTRIBUTE = PREFIX + "ReaderResults"
+
+
+def hasStudy(path: Path) -> bool:
+    """Whether there is a study at the path of a results file: the file itself, or its key."""
+    from CTDiffusionLogic.fidelity.reader_files import key_path
+
+    return path.suffix.lower() == ".csv" and (path.exists() or key_path(path).exists())
 
 
 def resultsTable(study: Any, *, scene: Any = None) -> Any:

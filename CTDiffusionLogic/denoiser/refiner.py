@@ -2,8 +2,9 @@
 
 A slab of 8 slices folded by 2 brings 32 channels of noise to a U-Net of some 56 features: at low noise, where the
 slab itself shows nearly all, such a network loses what is one or two pixels wide (ribs, vessels on the anatomy grid).
-Convolutions at full resolution see the noisy slab and the U-Net's estimate side by side and keep it
-(``Testing/benchmarks/denoiser_error.py`` prints the error at each noise level).
+Convolutions at full resolution see the noisy slab and the U-Net's estimate side by side and keep it:
+the bundled anatomy's error on held-out patients fell from 0.064 to 0.048 at sigma 0.1 and from 0.093 to 0.086 at 0.4,
+beyond 2 it stayed (``Testing/benchmarks/denoiser_error.py MODEL --run RUN --batches 2``, before and after 3,000 steps).
 """
 
 from __future__ import annotations
