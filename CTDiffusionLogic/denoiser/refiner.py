@@ -4,7 +4,7 @@ A slab of 8 slices folded by 2 brings 32 channels of noise to a U-Net of some 56
 slab itself shows nearly all, such a network loses what is one or two pixels wide (ribs, vessels on the anatomy grid).
 Convolutions at full resolution see the noisy slab and the U-Net's estimate side by side and keep it:
 the bundled anatomy's error on held-out patients fell from 0.064 to 0.048 at sigma 0.1 and from 0.093 to 0.086 at 0.4,
-beyond 2 it stayed (``Testing/benchmarks/denoiser_error.py MODEL --run RUN --batches 2``, before and after 3,000 steps).
+beyond 2 it stayed (``Testing/benchmarks/denoiser_error.py MODEL --run RUN --batches 2``, 3,000 steps apart).
 """
 
 from __future__ import annotations
