@@ -58,6 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--hold-out", action="append", default=[], metavar="PATIENT", help="do not train on this patient; repeatable")
     add("--use-labels", action="store_true", help="learn the index's regions as classes")
     add(
+        "--cooldown",
+        type=number(0.0, 0.99, "a share of the training"),
+        default=_DEFAULTS.cooldown,
+        metavar="SHARE",
+        help="share of the training over whose end the learning rate falls almost to nothing; 0 where it goes on with "
+        "--resume anyway (default: %(default)g)",
+    )
+    add(
         "--checkpoint-minutes",
         type=number(0.01, 1e6, "minutes"),
         default=_DEFAULTS.checkpoint_minutes,
@@ -136,7 +144,7 @@ def _options(args: argparse.Namespace) -> TrainOptions:
         if not path.exists():
             raise InputError(f"{path} does not exist.", remedy="Check the path.")
     names = ("run", "image_size", "preset", "max_minutes", "epochs", "device", "resume", "index", "use_labels", "seed")
-    more = ("checkpoint_minutes", "loader_threads", "fidelity_every", "fidelity_extractor", "name", "note")
+    more = ("cooldown", "checkpoint_minutes", "loader_threads", "fidelity_every", "fidelity_extractor", "name", "note")
     return TrainOptions(
         data=tuple(args.data),
         hold_out=tuple(args.hold_out),

@@ -24,8 +24,9 @@ from CTDiffusionLogic.training.export import BEST_MODEL, MODEL, export_model
 from CTDiffusionLogic.training.fidelity_epochs import EpochFidelity
 from CTDiffusionLogic.training.options import Preset, TrainOptions
 from CTDiffusionLogic.training.run_fingerprints import fingerprints_of_run
+from CTDiffusionLogic.training.schedule import Cooldown, rewarmed
 from CTDiffusionLogic.training.stage import STAGES, StageTrainer
-from CTDiffusionLogic.training.together import PATIENCE, Agreement, Wish, average
+from CTDiffusionLogic.training.together import PATIENCE, Agreement, Wish, average, largest
 
 #: Steps between two lines in metrics.jsonl and two looks at the clock's average.
 LOG_EVERY = 20
@@ -78,10 +79,11 @@ def train_loop(
     stages: dict[str, StageTrainer] = {
         name: StageTrainer(name, preset, corpus.plan, corpus.cache, accelerator, seed=options.seed) for name in STAGES
     }
-    step, hours = 0, 0.0
+    step, hours, factor = 0, 0.0, 1.0
     checkpoint = load_newest(options.run / "checkpoints") if options.resume else None
     if checkpoint is not None:
         step, hours = checkpoint.step, float(checkpoint.facts["hours"])
+        factor = float(checkpoint.facts.get("rate_factor", 1.0))
         for name, stage in stages.items():
             _load(stage.load_state, checkpoint.tensors, f"{name}.", options.run / "checkpoints")
         if is_first and (before := int(checkpoint.facts.get("processes", 1))) != processes:
@@ -115,7 +117,11 @@ def train_loop(
             options.run,
             on_progress=lambda done, of: report("progress", {"done": done, "of": of, "phase": "taking fingerprints"}),
         )
-    started, first_step = time.monotonic(), step
+    started, first_step, first_factor = time.monotonic(), step, factor
+    cooldowns: list[Cooldown] = []
+    if options.cooldown and options.epochs is not None:
+        cooldowns.append(Cooldown.of_last(options.epochs * steps_per_epoch, options.cooldown))
+    awaits_cooldown = bool(options.cooldown) and options.max_minutes is not None  # it begins when the time has come
     saved = started
     reason = "epochs"
     facts: dict[str, Any] = {}
@@ -125,6 +131,7 @@ def train_loop(
 
     def keep(measured: dict[str, Any], *, is_best: bool) -> Path:
         facts.update(hours=trained_hours(), step=step, epochs=step / steps_per_epoch, processes=processes)
+        facts["rate_factor"] = factor
         tensors = {f"{n}.{k}": v for n, stage in stages.items() for k, v in stage.state().items()}
         path = save_checkpoint(options.run / "checkpoints", tensors, step=step, facts=facts, is_best=is_best)
         metrics = {**log.newest, **({"fidelity": measured} if measured else {})}
@@ -159,9 +166,11 @@ def train_loop(
 
     window: dict[str, list[torch.Tensor]] = {}  # what happened since the last line in the log
     while step < last_step:
+        factor = rewarmed(step, resumed=first_step, factor=first_factor)
+        factor = min([factor, *(cooldown.factor(step) for cooldown in cooldowns)])
         for name, stage in stages.items():
             if stage.takes(step):
-                loss, norm = stage.train_step(step, next(streams[name]))
+                loss, norm = stage.train_step(step, next(streams[name]), rate_factor=factor)
                 window.setdefault(name, []).append(loss)
                 window.setdefault(f"{name}_norm", []).append(norm)
         step += 1
@@ -177,10 +186,20 @@ def train_loop(
                 )
             if is_first:
                 remaining = min(deadline - now, (last_step - step) * pace)
-                log.write({"step": step, "epoch": step / steps_per_epoch, "seconds_per_step": pace, **values})
+                pacing = {"seconds_per_step": pace, "rate_factor": factor}
+                log.write({"step": step, "epoch": step / steps_per_epoch, **pacing, **values})
                 report("metric", {"step": step, "epoch": step / steps_per_epoch, **values})
                 total = round(step + remaining / pace) if math.isfinite(remaining) else None
                 report("progress", {"done": step, "of": total, "eta_s": remaining, "phase": "training"})
+            if awaits_cooldown:
+                end = 0  # one clock decides, all obey
+                if is_first:
+                    left = deadline - now - fidelity.schedule.reserve_s(step, now - started)
+                    if left <= options.cooldown * (deadline - started):
+                        end = step + max(1, round(left / pace))
+                if end := largest(end, accelerator):
+                    awaits_cooldown = False
+                    cooldowns.append(Cooldown(step, end))
         if is_first:  # the others wait for it where gradients are averaged
             if step % steps_per_epoch == 0 or step == 1:
                 for name, stage in stages.items():

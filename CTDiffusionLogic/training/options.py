@@ -184,6 +184,8 @@ class TrainOptions:
         use_labels: Make classes of the index's regions.
         init: A model file to start from (fine-tuning), instead of random weights.
         seed: Of everything random.
+        cooldown: Share of the training, by steps for ``epochs`` and by time of this call for ``max_minutes``, over
+            whose end the learning rate falls almost to nothing; 0: never.
         checkpoint_minutes: Time between checkpoints.
         loader_threads: Threads that prepare batches, per stage.
         fidelity_every: Epochs between measurements of how real the images are; "auto": as often as about 5 % of the
@@ -207,6 +209,7 @@ class TrainOptions:
     use_labels: bool = False
     init: Path | None = None
     seed: int = 0
+    cooldown: float = 0.2
     checkpoint_minutes: float = 5.0
     loader_threads: int = 1
     fidelity_every: int | str = "auto"
@@ -231,6 +234,8 @@ class TrainOptions:
         for value, what in ((self.max_minutes, "--max-minutes"), (self.epochs, "--epochs")):
             if value is not None and value <= 0:
                 raise UsageError(f"{what} must be positive, got {value}.")
+        if not 0 <= self.cooldown < 1:
+            raise UsageError(f"--cooldown must be at least 0 and below 1, got {self.cooldown:g}.")
         if self.fidelity_every not in ("auto", "off") and not (
             isinstance(self.fidelity_every, int) and self.fidelity_every > 0
         ):

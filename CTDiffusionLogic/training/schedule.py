@@ -1,6 +1,19 @@
-"""Learning rate and averaging decay as functions of the step alone, so that a resumed run follows the same path."""
+"""Learning rate as a function of the step alone, so that a resumed run follows the same path.
+
+A training may stop or go on at any time, so the rate has no horizon of its own; once its end is known, it falls
+almost to nothing over the last part of the steps. That last part gains more than many steps before it (Hägele et al.
+2024, "Scaling laws and compute-optimal training beyond fixed training durations"); with the bundled model it did.
+"""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+#: What is left of the rate at the end of a cooldown.
+COOLEST = 0.02
+#: Steps over which the rate comes back when a training that had cooled down goes on.
+REWARM_STEPS = 100
 
 
 def learning_rate(step: int, *, peak: float, warmup_steps: int, decay_steps: int) -> float:
@@ -11,3 +24,39 @@ def learning_rate(step: int, *, peak: float, warmup_steps: int, decay_steps: int
     """
     warm = min(1.0, (step + 1) / max(1, warmup_steps))
     return peak * warm / max(1.0, step / decay_steps) ** 0.5
+
+
+@dataclass(frozen=True)
+class Cooldown:
+    """The last steps of a training, over which the learning rate falls in a line to :data:`COOLEST` of itself.
+
+    Args:
+        begin: Step at which it begins to fall.
+        end: Last step, not included; later ones stay cold.
+    """
+
+    begin: int
+    end: int
+
+    @classmethod
+    def of_last(cls, steps: int, share: float) -> Cooldown:
+        """Over the last ``share`` (0 to 1) of a training of ``steps`` steps."""
+        return cls(steps - math.floor(share * steps), steps)
+
+    def factor(self, step: int) -> float:
+        """What the learning rate at ``step`` is multiplied by, 1 to :data:`COOLEST`."""
+        if step < self.begin:
+            return 1.0
+        return max(COOLEST, 1.0 - (1.0 - COOLEST) * (step + 1 - self.begin) / max(1, self.end - self.begin))
+
+
+def rewarmed(step: int, *, resumed: int, factor: float) -> float:
+    """Where a training goes on after a cooldown: the factor rises in a line to 1 over :data:`REWARM_STEPS`.
+
+    Args:
+        step: Now.
+        resumed: First step of this call.
+        factor: Of the last step before it. Inside a cooldown that goes on, the cooldown's own factor is the smaller
+            one: the path stays the same.
+    """
+    return min(1.0, factor + (1.0 - factor) * (step - resumed) / REWARM_STEPS)

@@ -87,9 +87,17 @@ class StageTrainer:
         """Whether this stage learns at ``step``."""
         return step % self.recipe.every == 0
 
-    def train_step(self, step: int, batch: tuple[Tensor, SlabConditions]) -> tuple[Tensor, Tensor]:
-        """Take one optimiser step; returns loss and gradient norm as tensors (no waiting for the device)."""
-        rate = learning_rate(
+    def train_step(
+        self, step: int, batch: tuple[Tensor, SlabConditions], *, rate_factor: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Take one optimiser step; returns loss and gradient norm as tensors (no waiting for the device).
+
+        Args:
+            step: Its number.
+            batch: Clean slabs and what the network is told about them.
+            rate_factor: Of the learning rate; see :class:`~CTDiffusionLogic.training.schedule.Cooldown`.
+        """
+        rate = rate_factor * learning_rate(
             step,
             peak=self.recipe.learning_rate,
             warmup_steps=self.preset.warmup_steps,

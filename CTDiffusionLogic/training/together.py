@@ -70,6 +70,15 @@ def average(values: dict[str, torch.Tensor], accelerator: Any) -> dict[str, floa
     return dict(zip(values, accelerator.reduce(together, "mean").tolist(), strict=True))
 
 
+def largest(value: int, accelerator: Any) -> int:
+    """The largest of the values that the processes have; every process must ask in the same step."""
+    if accelerator.num_processes == 1:
+        return value
+    together = torch.tensor([value], device=accelerator.device)
+    torch.distributed.all_reduce(together, op=torch.distributed.ReduceOp.MAX)
+    return int(together)
+
+
 @contextmanager
 def others_needed(accelerator: Any) -> Iterator[None]:
     """Say in plain words when another process is gone.

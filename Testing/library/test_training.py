@@ -1,13 +1,17 @@
 """The trainer's parts, and a whole training that is killed and resumed."""
 
+import itertools
 import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,13 +21,14 @@ from safetensors.torch import save_file
 from CTDiffusionLogic.bundle import load_denoisers, load_model
 from CTDiffusionLogic.errors import InputError, UsageError
 from CTDiffusionLogic.phantom import torso_phantom
-from CTDiffusionLogic.training import run_fingerprints
+from CTDiffusionLogic.training import loop, run_fingerprints
+from CTDiffusionLogic.training import run as training_run
 from CTDiffusionLogic.training.checkpoint import load_newest, save_checkpoint
 from CTDiffusionLogic.training.contact_sheet import TILE
 from CTDiffusionLogic.training.loop import MetricsLog
 from CTDiffusionLogic.training.options import TrainOptions
 from CTDiffusionLogic.training.run import train
-from CTDiffusionLogic.training.schedule import learning_rate
+from CTDiffusionLogic.training.schedule import COOLEST, REWARM_STEPS, Cooldown, learning_rate, rewarmed
 from CTDiffusionLogic.volume_io import write_volume
 
 pytestmark = pytest.mark.usefixtures("rough_body_positions")
@@ -66,6 +71,40 @@ def test_learning_rate_warms_up_holds_and_decays():
     assert rate(0) == pytest.approx(1e-5)
     assert rate(99) == rate(999) == 1e-3
     assert rate(4000) == pytest.approx(5e-4)
+
+
+def test_a_cooldown_falls_in_a_line_over_the_last_steps():
+    cooldown = Cooldown.of_last(100, 0.2)
+    assert [cooldown.factor(step) for step in (0, 79)] == [1.0, 1.0]
+    assert cooldown.factor(89) == pytest.approx(1 - (1 - COOLEST) / 2)
+    assert [cooldown.factor(step) for step in (99, 100, 500)] == pytest.approx([COOLEST] * 3)
+
+
+def test_after_a_cooldown_the_rate_comes_back_but_inside_of_one_the_path_is_the_same():
+    assert rewarmed(70, resumed=70, factor=COOLEST) == COOLEST
+    assert rewarmed(70 + REWARM_STEPS, resumed=70, factor=COOLEST) == 1.0
+    cooldown = Cooldown.of_last(100, 0.5)
+    for resumed in range(101):
+        before = 1.0 if resumed == 0 else cooldown.factor(resumed - 1)
+        for step in range(resumed, 100):
+            assert rewarmed(step, resumed=resumed, factor=before) >= cooldown.factor(step)
+
+
+def test_a_training_by_time_cools_down_at_its_end_and_warms_up_when_it_goes_on(scans, tmp_path, monkeypatch):
+    clock = SimpleNamespace(monotonic=itertools.count(step=0.2).__next__)  # 0.2 s between two looks at it
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(training_run, "time", clock)
+    options = TrainOptions(data=(scans,), run=tmp_path / "run", fidelity_every="off", **{**TINY, "epochs": None})
+    ended = train(replace(options, max_minutes=0.5, cooldown=0.5))
+    assert ended.reason == "time"
+
+    def factors() -> list[float]:
+        return [entry["rate_factor"] for entry in losses(options.run).values() if "rate_factor" in entry]
+
+    cooled = factors()
+    assert cooled[0] == 1.0 and cooled == sorted(cooled, reverse=True) and cooled[-1] < 0.4
+    train(replace(options, resume=True, epochs=math.ceil(ended.epochs + 1), cooldown=0.0))
+    assert cooled[-1] < factors()[-1] < 1.0
 
 
 def test_a_training_leaves_what_it_promises(trained):
