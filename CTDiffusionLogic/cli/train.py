@@ -74,10 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--loader-threads",
-        type=whole_number(1, 64),
+        type=whole_number(0, 64),
         default=_DEFAULTS.loader_threads,
         metavar="N",
-        help="threads that prepare batches, per stage (default: %(default)s)",
+        help="threads that prepare batches, per stage (default: 1, and none beside the one that trains on the CPU)",
     )
     add(
         "--fidelity-every",

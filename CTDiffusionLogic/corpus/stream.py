@@ -80,7 +80,15 @@ class SlabStream:
     def batches(
         self, numbers: Iterator[int], *, threads: int = 1, ahead: int = 4
     ) -> Generator[tuple[Tensor, SlabConditions], None, None]:
-        """Yield the batches with these numbers in order, up to ``ahead`` of them made in advance."""
+        """Yield the batches with these numbers in order, up to ``ahead`` of them made in advance.
+
+        Without ``threads`` each is made when it is asked for. Where the processor itself trains, that is the faster
+        way: a thread beside takes a core from one of the threads that compute, and all of them wait for that one (on
+        two cores 10 to 20 % of a step; Testing/benchmarks/training_throughput.py).
+        """
+        if threads == 0:
+            yield from (self.batch(number) for number in numbers)
+            return
         with ThreadPoolExecutor(threads, thread_name_prefix=f"slabs-{self.stage}") as pool:
             waiting: deque[Future] = deque()
             try:

@@ -95,9 +95,11 @@ def train_loop(
     last_step = math.inf if options.epochs is None else options.epochs * steps_per_epoch
     deadline = math.inf if options.max_minutes is None else begin + 60 * options.max_minutes
     agreement = Agreement(accelerator)
+    threads = options.loader_threads
+    if threads is None:
+        threads = 0 if accelerator.device.type == "cpu" else 1
     streams: dict[str, Generator] = {
-        name: stage.stream.batches(stage.numbers(step), threads=options.loader_threads)
-        for name, stage in stages.items()
+        name: stage.stream.batches(stage.numbers(step), threads=threads) for name, stage in stages.items()
     }
     if is_first:  # records have one writer
         log = MetricsLog(options.run / "metrics.jsonl", step)

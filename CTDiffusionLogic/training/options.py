@@ -189,7 +189,8 @@ class TrainOptions:
         cooldown: Share of the training, by steps for ``epochs`` and by time of this call for ``max_minutes``, over
             whose end the learning rate falls almost to nothing; 0: never.
         checkpoint_minutes: Time between checkpoints.
-        loader_threads: Threads that prepare batches, per stage.
+        loader_threads: Threads that prepare batches, per stage; 0: none beside the one that trains; None: 0 on the
+            CPU, else 1.
         fidelity_every: Epochs between measurements of how real the images are; "auto": as often as about 5 % of the
             time allows; "off": never.
         fidelity_extractor: Feature extractor of these measurements, as
@@ -213,7 +214,7 @@ class TrainOptions:
     seed: int = 0
     cooldown: float = 0.2
     checkpoint_minutes: float = 5.0
-    loader_threads: int = 1
+    loader_threads: int | None = None
     fidelity_every: int | str = "auto"
     fidelity_extractor: str = DEFAULT_EXTRACTOR
     name: str = ""
