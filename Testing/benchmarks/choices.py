@@ -39,7 +39,7 @@ class Choice:
         loss: Of :class:`RuledLoss`.
         data: Names in :data:`DATA_CHANGES`.
         plan: Of the corpus plan.
-        optimiser: "batch" (slabs a step), "learning_rate" (times the shipped one).
+        optimiser: "batch" (slabs a step), "learning_rate" (times the shipped one), "cooldown" (share of the budget).
         sampling: Of the card.
         trained: Whose weights are used; "" for its own.
         baseline: Another library's recipe, see training_baselines.py: "MONAI" or "diffusers".
@@ -93,8 +93,8 @@ CHOICES: dict[str, Choice] = {
         question="parametrisation", network={"parametrization": "flow"}, loss={"rule": "velocity"}
     ),
     "levels of EDM (-1.2, 1.2)": Choice(question="noise levels", loss={"mean": -1.2, "std": 1.2}),
-    "lower (-0.4, 1.7)": Choice(question="noise levels", loss={"mean": -0.4}),
-    "higher (1.2, 1.7)": Choice(question="noise levels", loss={"mean": 1.2}),
+    "higher (0.4, 1.7)": Choice(question="noise levels", loss={"mean": 0.4, "std": 1.7}),
+    "much higher (1.2, 1.7)": Choice(question="noise levels", loss={"mean": 1.2, "std": 1.7}),
     "weight: EDM's, no floor": Choice(question="loss weighting", loss={"sigma_floor": 0.02}),
     "weight: x0": Choice(question="loss weighting", loss={"rule": "x0"}),
     "weight: noise (DDPM)": Choice(question="loss weighting", loss={"rule": "noise"}),
@@ -126,9 +126,11 @@ CHOICES: dict[str, Choice] = {
     "batch 6": Choice(question="optimisation", optimiser={"batch": 6}),
     "half the learning rate": Choice(question="optimisation", optimiser={"learning_rate": 0.5}),
     "twice the learning rate": Choice(question="optimisation", optimiser={"learning_rate": 2.0}),
+    "no cooldown": Choice(question="optimisation", optimiser={"cooldown": 0.0}),
+    "cooldown over half of the time": Choice(question="optimisation", optimiser={"cooldown": 0.5}),
     "no EMA": Choice(question="EMA", trained=SHIPPED, options={"ema": 0.0}),
     "EMA 0.99": Choice(question="EMA", trained=SHIPPED, options={"ema": 0.99}),
-    "EMA 0.998": Choice(question="EMA", trained=SHIPPED, options={"ema": 0.998}),
+    "EMA 0.9995": Choice(question="EMA", trained=SHIPPED, options={"ema": 0.9995}),
     "EMA 0.9999": Choice(question="EMA", trained=SHIPPED, options={"ema": 0.9999}),
     "guidance 1.5": Choice(question="guidance", trained=SHIPPED, sampling={"guidance": 1.5}),
     "guidance 2": Choice(question="guidance", trained=SHIPPED, sampling={"guidance": 2.0}),

@@ -193,7 +193,7 @@ def monai_network(
         channels=tuple(channels),
         attention_levels=tuple(attention),
         num_res_blocks=layers,
-        num_head_channels=tuple(c if a else 0 for c, a in zip(channels, attention, strict=True)),
+        num_head_channels=tuple(channels),  # one head; asked for at levels without attention, too
         norm_num_groups=32 if all(c % 32 == 0 for c in channels) else 8,
     )
 

@@ -76,11 +76,14 @@ class Budget:
     minutes: float | None
     steps: int | None
 
+    def share(self, step: int, began: float) -> float:
+        """Part of it that ``step`` steps since ``began`` (time.monotonic) have spent."""
+        by_steps = 0.0 if self.steps is None else step / self.steps
+        return max(by_steps, 0.0 if self.minutes is None else (time.monotonic() - began) / (60 * self.minutes))
+
     def is_spent(self, step: int, began: float) -> bool:
-        """Whether ``step`` steps since ``began`` (time.monotonic) are enough."""
-        if self.steps is not None and step >= self.steps:
-            return True
-        return self.minutes is not None and time.monotonic() - began >= 60 * self.minutes
+        """Whether ``step`` steps since ``began`` are enough."""
+        return self.share(step, began) >= 1
 
 
 def run_baseline(

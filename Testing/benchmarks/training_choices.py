@@ -41,11 +41,12 @@ from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.stream import SlabStream
 from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
 from CTDiffusionLogic.sampling import ANATOMY_STEPS
-from CTDiffusionLogic.training.options import PRESETS
-from CTDiffusionLogic.training.schedule import learning_rate
+from CTDiffusionLogic.training.options import PRESETS, TrainOptions
+from CTDiffusionLogic.training.schedule import Cooldown, learning_rate
 
 BATCH = 12
-EMA_DECAY = 0.9995
+EMA_DECAY = PRESETS["standard"].ema_decay
+COOLDOWN = TrainOptions.cooldown
 #: The shipped network's shape at a sixth of its FLOPs.
 SMALL: dict[str, Any] = {"channels": (24, 40, 64), "layers": 1, "refiner_channels": 16, "refiner_blocks": 2}
 #: Noise levels of the table.
@@ -187,6 +188,9 @@ def train(
     loss = RuledLoss(**{**own, "sigma_data": network.config.sigma_data, **choice.loss})
     batch = int(choice.optimiser.get("batch", BATCH))
     peak = recipe.learning_rate * float(choice.optimiser.get("learning_rate", 1.0))
+    cooldown = Cooldown.of_last(
+        1000, float(choice.optimiser.get("cooldown", COOLDOWN))
+    )  # in thousandths of the budget
     optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     is_shipped = choice is CHOICES[SHIPPED]
     averages = {
@@ -198,12 +202,13 @@ def train(
     )
     step = 0
     with data_as(choice):
-        ready = stream.batches(itertools.count())
+        ready = stream.batches(itertools.count(), threads=0)  # as trainings on CPUs do
         next(ready)  # the first one takes what the loop does not: opening files
         began = time.monotonic()
         while not budget.is_spent(step, began):
             x0, conditions = next(ready)
             rate = learning_rate(step, peak=peak, warmup_steps=50, decay_steps=preset.decay_steps)
+            rate *= cooldown.factor(round(1000 * budget.share(step, began)))
             for group in optimizer.param_groups:
                 group["lr"] = rate
             generator = torch.Generator().manual_seed(1000 * seed + step)

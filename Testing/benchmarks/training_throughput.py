@@ -7,10 +7,10 @@ the same slabs, which the same code prepares, in batches of the same size: what 
 the library's U-Net with as many channels and layers, behind our pixel-unshuffle, in its own memory layout: what a
 user of it would have. Each runs in a process of its own, in turns. GFLOP/s: three passes a slab.
 
-Waiting for data is the part of a step in which the loop stands still for its next batch (goal: less than 5 %);
-"prepared in" is how long one thread works on a batch. A checkpoint stall is measured in the whole training command's
-own loop with frequent checkpoints: the time by which a log interval with a checkpoint is longer than others
-(``--stall-minutes``), set against the usual five minutes between them.
+Waiting for data is the part of a step in which the loop stands still for its next batch (goal: less than 5 %); on a
+CPU our loop prepares the batch then, too, and "prepared in" is how long that takes. A checkpoint stall is measured in
+the whole training command's own loop with frequent checkpoints: the time by which a log interval with a checkpoint is
+longer than others (``--stall-minutes``), set against the usual five minutes between them.
 
 RUN is the folder of a training (its plan and cache); without it, two phantoms.
 """
@@ -214,7 +214,7 @@ def measure_ours(
     for number in range(2):
         trainer.stream.batch(number)
     prepare = (time.perf_counter() - began) / 2
-    stream = trainer.stream.batches(iter(range(1_000_000)))
+    stream = trainer.stream.batches(iter(range(1_000_000)), threads=0 if device.type == "cpu" else 1)
     every = trainer.recipe.every
     found = timed(stream, lambda number, batch: trainer.train_step(number * every, batch), args)
     stream.close()
