@@ -12,7 +12,7 @@ from CTDiffusionLogic.corpus.body_position import fit_body_position, scan_positi
 from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.prepare import PrepareOptions, coarse_slices, prepare
 from CTDiffusionLogic.corpus.resample import find_body, orient, to_grid
-from CTDiffusionLogic.corpus.slabs import draw_anatomy_positions, draw_detail_mask
+from CTDiffusionLogic.corpus.slabs import draw_anatomy_positions, draw_detail_mask, jittered_intensity
 from CTDiffusionLogic.corpus.split import held_out_patients
 from CTDiffusionLogic.corpus.stream import SlabStream
 from CTDiffusionLogic.denoiser.intensity import hu_to_intensity
@@ -20,7 +20,7 @@ from CTDiffusionLogic.errors import InputError, UsageError
 from CTDiffusionLogic.geometry import Geometry
 from CTDiffusionLogic.phantom import torso_phantom
 from CTDiffusionLogic.scan_search import find_scans
-from CTDiffusionLogic.volume import CTVolume
+from CTDiffusionLogic.volume import AIR_HU, MAX_HU, CTVolume
 from CTDiffusionLogic.volume_io import write_volume
 
 
@@ -231,6 +231,14 @@ def test_jitter_is_small_and_keeps_air():
     for seed in range(20):
         changed = jitter_hu(hu, np.random.default_rng(seed)).astype(int)
         assert changed[0, 0] <= -990 and abs(changed[0, 2] - 40) <= 9 and changed.max() <= 3071
+
+
+def test_a_table_of_jittered_intensities_gives_the_values_pixel_by_pixel():
+    hu = np.random.default_rng(0).integers(AIR_HU, MAX_HU + 1, (3, 20, 20)).astype(np.int16)
+    hu[0, 0, :2] = AIR_HU, MAX_HU
+    for seed in range(5):
+        wanted = hu_to_intensity(jitter_hu(hu, np.random.default_rng(seed)))
+        assert np.array_equal(jittered_intensity(hu, np.random.default_rng(seed)), wanted)
 
 
 def test_body_position_aligns_scans_of_different_extent():
