@@ -72,6 +72,11 @@ class CorpusPlan:
     skipped: tuple[tuple[str, str], ...]
 
     @property
+    def is_fine(self) -> bool:
+        """Whether it is for a fine model: coarse images are there of every slice, with no gap between them."""
+        return not self.anatomy_gap_mm
+
+    @property
     def train(self) -> list[ScanPlan]:
         """Scans to learn from."""
         return [s for s in self.scans if s.split == "train"]
@@ -118,30 +123,53 @@ class CorpusPlan:
             "body_boxes_mm": [self._box_mm(s) for s in spread_out(self.train, MAX_BODIES)],
         }
 
+    def fine_card(self) -> dict[str, Any]:
+        """The same for a fine model, which knows neither fields of view nor bodies."""
+        pixels = [s.pixel_mm for s in self.train]
+        return {
+            "image_size": self.image_size,
+            "anatomy_size": self.anatomy_size,
+            "pixel_mm_range": [min(pixels), max(pixels)],
+            "spacing_mm_range": [min(s.gap_mm for s in self.train), 10.0],
+        }
+
     def _box_mm(self, scan: ScanPlan) -> list[float]:
         """Lowest and highest body position of a scan, and its body's edges from the image's middle; all in mm."""
         side = scan.pixel_mm * self.image_size
         ends = (scan.body_mm, scan.body_mm + (scan.slices - 1) * scan.gap_mm)
         return [round(v, 1) for v in (*ends, *((edge - 0.5) * side for edge in scan.body_box))]
 
+    def to_json(self) -> str:
+        """The plan as readable text."""
+        return json.dumps({"version": PLAN_VERSION, **asdict(self)}, indent=1)
+
     def save(self, path: Path) -> None:
         """Write the plan as readable JSON, atomically."""
         with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps({"version": PLAN_VERSION, **asdict(self)}, indent=1), encoding="utf-8")
+            temporary.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> CorpusPlan:
         """Read a plan; raises :class:`InputError` when it is missing, broken or of another version."""
         remedy = "Start the training anew with another --run folder."
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as a training plan ({error}).", remedy=remedy) from error
+        return cls.parse(text, source=path, remedy=remedy)
+
+    @classmethod
+    def parse(cls, text: str, *, source: Path | str, remedy: str) -> CorpusPlan:
+        """Inverse of :meth:`to_json`; raises :class:`InputError`, which names ``source``, as :meth:`load` does."""
+        try:
+            values = json.loads(text)
             if values.pop("version") != PLAN_VERSION:
-                raise InputError(f"{path} was written by another version of CTDiffusion.", remedy=remedy)
+                raise InputError(f"{source} was written by another version of CTDiffusion.", remedy=remedy)
             scans = tuple(_scan_plan(row) for row in values.pop("scans"))
             skipped = tuple((str(a), str(b)) for a, b in values.pop("skipped"))
             return cls(**{**values, "labels": tuple(values["labels"])}, scans=scans, skipped=skipped)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} cannot be read as a training plan ({error}).", remedy=remedy) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{source} cannot be read as a training plan ({error}).", remedy=remedy) from error
 
     def with_body_positions(self, body_mm: Sequence[float]) -> CorpusPlan:
         """Return the plan with the anatomical position of each scan's first slice filled in."""
