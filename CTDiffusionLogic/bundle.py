@@ -1,4 +1,7 @@
-"""The model file: one safetensors file with both denoisers in half precision and a card in its header.
+"""The model file: one safetensors file with its denoisers in half precision and a card in its header.
+
+A model has two stages, anatomy and detail. A fine model (:mod:`CTDiffusionLogic.fine`) has the stage detail alone: it
+makes finer images of another model's volumes.
 
 Layout: the tensors ``anatomy.<parameter>``, ``detail.<parameter>`` and, if the model was trained with one,
 ``body.<parameter>`` of the network that tells positions along the body, and, if there are any, ``fingerprints.<name>``
@@ -30,8 +33,9 @@ if TYPE_CHECKING:
     from CTDiffusionLogic.denoiser.network import SlabDenoiser
 
 FORMAT = "ctdiffusion-model"
-#: Raised when older readers can no longer read what is written. 1: the first.
-FORMAT_VERSION = 1
+#: Raised when older readers can no longer read what is written. 1: the first, and still that of models with both
+#: stages; 2: fine models.
+FORMAT_VERSION = 2
 STAGES = ("anatomy", "detail")
 #: Fingerprints of the training scans: a part of the tensors, and the card's entry about them.
 FINGERPRINTS = "fingerprints"
@@ -51,7 +55,7 @@ class ModelHeader:
     """What a model file says about itself.
 
     Args:
-        card: Architecture of both stages, volume plan, training data, figures, limits; see CONTRIBUTING.md.
+        card: Architecture of the stages, volume plan, training data, figures, limits; see CONTRIBUTING.md.
         sha256: Digest of card and tensors, 64 hexadecimal digits.
         shapes: Shape of each tensor by its name.
         path: Where it was read.
@@ -67,6 +71,42 @@ class ModelHeader:
         """The model's name as its card has it, else the file's."""
         return str(self.card.get("name") or self.path.stem)
 
+    @property
+    def is_fine(self) -> bool:
+        """Whether it is a fine model, which makes no volumes by itself."""
+        return STAGES[0] not in self.card["stages"]
+
+    def require_whole(self) -> None:
+        """Return if it makes volumes by itself.
+
+        Raises:
+            ModelFileError: If it is a fine model.
+        """
+        if self.is_fine:
+            raise ModelFileError(
+                f"{self.path} is a fine model: it makes finer images of volumes, and no volumes by itself.",
+                remedy="Name it with --fine, and a model that makes volumes with --model.",
+            )
+
+    def fine_sizes(self) -> tuple[int, int]:
+        """Rows and columns of the images that a fine model refines, and of those it makes of them.
+
+        Raises:
+            ModelFileError: If it is no fine model, or its card does not say.
+        """
+        if not self.is_fine:
+            raise ModelFileError(
+                f"{self.path} is not a fine model: it makes volumes by itself.",
+                remedy="Name it with --model; ctdiffusion train --preset fine trains a fine model.",
+            )
+        plan: Any = self.card.get("plan")
+        try:
+            return int(plan["anatomy_size"]), int(plan["image_size"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(
+                f"{self.path}: its card does not say the sizes of its images.", remedy=_GET_ANOTHER
+            ) from error
+
 
 @dataclass(frozen=True, eq=False)
 class ModelFile(ModelHeader):
@@ -81,7 +121,8 @@ def save_model(path: Path | str, tensors: Mapping[str, torch.Tensor], card: Mapp
     Args:
         path: Usually ends in ``.safetensors``; an existing file is replaced.
         tensors: Weights by name, all beginning with a name in PARTS and a dot. Floating ones are stored as float16.
-        card: Must be expressible in JSON (no NaN) and have "stages" with a configuration for each stage.
+        card: Must be expressible in JSON (no NaN) and have "stages" with a configuration for each stage; that of a
+            fine model has the stage detail alone.
 
     Returns:
         The model's sha256.
@@ -100,11 +141,12 @@ def save_model(path: Path | str, tensors: Mapping[str, torch.Tensor], card: Mapp
     length = struct.unpack("<Q", plain[:8])[0]
     entries, data = json.loads(plain[8 : 8 + length]), plain[8 + length :]
     card_text = _to_json(card)
-    digest = _digest(str(FORMAT_VERSION), card_text, entries)
+    version = "1" if STAGES[0] in card["stages"] else "2"
+    digest = _digest(version, card_text, entries)
     digest.update(data)
     entries["__metadata__"] = {
         "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
+        "format_version": version,
         "card": card_text,
         "content_sha256": digest.hexdigest(),
     }
@@ -153,10 +195,47 @@ def load_denoisers(model: ModelFile, device: torch.device | str = "cpu") -> tupl
         (anatomy, detail), in evaluation mode, on ``device``.
 
     Raises:
+        ModelFileError: As :func:`load_denoiser`; and if it is a fine model.
+    """
+    model.require_whole()
+    anatomy, detail = (load_denoiser(model, stage, device) for stage in STAGES)
+    return anatomy, detail
+
+
+def load_denoiser(model: ModelFile, stage: str, device: torch.device | str = "cpu") -> SlabDenoiser:
+    """Build one stage from the card, "anatomy" or "detail", as :func:`load_denoisers` does both.
+
+    Raises:
         ModelFileError: If the card's architecture cannot be built or does not fit the tensors; names the first.
     """
-    anatomy, detail = (_build_stage(model, stage, device) for stage in STAGES)
-    return anatomy, detail
+    import torch
+
+    from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
+
+    weights = {name.removeprefix(f"{stage}."): t for name, t in model.tensors.items() if name.startswith(f"{stage}.")}
+    try:
+        config = DenoiserConfig.from_dict(_bounded(model.card["stages"][stage]))
+        with torch.device("meta"):  # takes no memory: a card cannot ask for more than the file holds
+            denoiser = SlabDenoiser(config)
+        wanted = {name: tuple(t.shape) for name, t in denoiser.state_dict().items()}
+    except Exception as error:  # diffusers raises nearly anything for a configuration that makes no sense
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ModelFileError(
+            f"{model.path}: the architecture of its {stage} stage cannot be built ({cause}).", remedy=_GET_ANOTHER
+        ) from error
+    found = {name: tuple(t.shape) for name, t in weights.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ModelFileError(
+                f"{model.path}: the card and the weights do not fit: {stage}.{name} has the shape "
+                f"{found.get(name, 'of nothing (it is missing)')}, the architecture has "
+                f"{wanted.get(name, 'no such weight')}.",
+                remedy=_GET_ANOTHER,
+            )
+    # The file's weights take the places of those without memory: none is drawn at random first, to be overwritten.
+    denoiser.load_state_dict({name: t.to(torch.float32, copy=True) for name, t in weights.items()}, assign=True)
+    denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the network lays them
+    return denoiser.eval().requires_grad_(False)
 
 
 def load_body_net(model: ModelFile) -> BodyPositionNet | None:
@@ -186,35 +265,6 @@ def describe(model: ModelHeader) -> str:
     from CTDiffusionLogic.card_text import card_text
 
     return card_text(model.card, name=model.name, sha256=model.sha256, path=model.path, shapes=model.shapes)
-
-
-def _build_stage(model: ModelFile, stage: str, device: torch.device | str) -> SlabDenoiser:
-    import torch
-
-    from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
-
-    weights = {name.removeprefix(f"{stage}."): t for name, t in model.tensors.items() if name.startswith(f"{stage}.")}
-    try:
-        config = DenoiserConfig.from_dict(_bounded(model.card["stages"][stage]))
-        with torch.device("meta"):  # takes no memory: a card cannot ask for more than the file holds
-            wanted = {name: tuple(t.shape) for name, t in SlabDenoiser(config).state_dict().items()}
-    except Exception as error:  # diffusers raises nearly anything for a configuration that makes no sense
-        cause = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ModelFileError(
-            f"{model.path}: the architecture of its {stage} stage cannot be built ({cause}).", remedy=_GET_ANOTHER
-        ) from error
-    found = {name: tuple(t.shape) for name, t in weights.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise ModelFileError(
-                f"{model.path}: the card and the weights do not fit: {stage}.{name} has the shape "
-                f"{found.get(name, 'of nothing (it is missing)')}, the architecture has "
-                f"{wanted.get(name, 'no such weight')}.",
-                remedy=_GET_ANOTHER,
-            )
-    denoiser = SlabDenoiser(config)
-    denoiser.load_state_dict(weights)  # copies float16 into float32
-    return denoiser.to(device).eval().requires_grad_(False)
 
 
 def _bounded(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,8 +345,11 @@ def _check_version(path: Path, version: Any) -> None:
 
 def _check_stages(card: Any, *, source: str) -> None:
     stages = card.get("stages") if isinstance(card, Mapping) else None
-    if not isinstance(stages, Mapping) or not all(isinstance(stages.get(stage), Mapping) for stage in STAGES):
-        raise ValueError(f"{source} must have the stages {' and '.join(STAGES)}")
+    # Of the two the first may be missing: a fine model.
+    if not isinstance(stages, Mapping) or not all(isinstance(stages.get(s, {}), Mapping) for s in STAGES):
+        stages = {}
+    if STAGES[1] not in stages:
+        raise ValueError(f"{source} must have the stages {' and '.join(STAGES)}, or {STAGES[1]} alone")
 
 
 def _storable(name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ from CTDiffusionLogic.bundle import read_header
 from CTDiffusionLogic.device import TINY_RESULT, TINY_TOLERANCE, format_bytes, memory
 from CTDiffusionLogic.errors import ModelFileError
 from CTDiffusionLogic.fidelity.availability import NEEDS, availability
-from CTDiffusionLogic.models import bundled_models
+from CTDiffusionLogic.models import bundled_fine_model, bundled_models
 from CTDiffusionLogic.requirements import CORE, TRAINING, Requirement, installed_version, is_enough
 
 #: Packages that only a part of the commands needs; any version.
@@ -136,13 +136,15 @@ def _check_models() -> Iterator[Check]:
         yield Check(
             "bundled model", "note", "none in this installation", "Name a model file with --model when generating."
         )
-    for name, path in models.items():
+    for name, path in (models | bundled_fine_model()).items():
         try:
             header = read_header(path)
+            what = "{} to {} pixels, ".format(*header.fine_sizes()) if header.is_fine else ""
         except ModelFileError as error:
             yield Check(f"model {name}", "problem", error.message, "Install CTDiffusion again.")
         else:
-            yield Check(f"model {name}", "ok", f"sha256 {header.sha256[:12]}, {format_bytes(path.stat().st_size)}")
+            size = format_bytes(path.stat().st_size)
+            yield Check(f"model {name}", "ok", f"{what}sha256 {header.sha256[:12]}, {size}")
 
 
 def _check_extractors() -> Iterator[Check]:
@@ -202,7 +204,7 @@ def _probe(*, generate: bool = False) -> Iterator[Check]:
         cuda = torch.version.cuda
         why = "built without CUDA" if cuda is None else f"built for CUDA {cuda}, but finds no GPU it can drive"
         yield Check("GPU", "note", f"none (PyTorch is {why}); the CPU is used")
-    for name, path in bundled_models().items():
+    for name, path in (bundled_models() | bundled_fine_model()).items():
         yield _probe_model(name, path)
     if generate:
         yield _probe_generation()
@@ -256,10 +258,12 @@ def _probe_device(name: str) -> Check:
 
 
 def _probe_model(name: str, path: Path) -> Check:
-    from CTDiffusionLogic.bundle import load_denoisers, load_model
+    from CTDiffusionLogic.bundle import load_denoiser, load_model
 
     try:
-        load_denoisers(load_model(path))
+        model = load_model(path)
+        for stage in model.card["stages"]:
+            load_denoiser(model, stage)
     except Exception as error:
         return Check(f"model {name} loads", "problem", str(error).splitlines()[0], "Install CTDiffusion again.")
     return Check(f"model {name} loads", "ok", "yes")

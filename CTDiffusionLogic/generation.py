@@ -1,5 +1,7 @@
 """Plan x sampler -> CT volume: the anatomy of all slices first, then their detail, slice after slice.
 
+A fine model, if there is one, makes a larger matrix of the slices as they come (:mod:`CTDiffusionLogic.fine`).
+
 Orientation: slices run to the head, rows to the patient's back, columns to the left; without a volume to
 be like, the grid is centred on x = y = 0 and begins at z = 0 (LPS). The same model, request, device and
 number of threads give the same bytes; a batch that had to be smaller for lack of memory, or another
@@ -12,7 +14,6 @@ Example:
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +26,13 @@ from torch import Tensor
 from CTDiffusionLogic import __version__
 from CTDiffusionLogic.bundle import ModelFile, load_body_net, load_denoisers
 from CTDiffusionLogic.corpus.body_position import BodyPositionNet
-from CTDiffusionLogic.denoiser.coarse import downsample, from_residual, interpolate_along_z, to_residual, upsample
+from CTDiffusionLogic.denoiser.coarse import downsample, interpolate_along_z, upsample
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
-from CTDiffusionLogic.denoiser.intensity import hu_to_intensity, intensity_to_hu
+from CTDiffusionLogic.denoiser.intensity import hu_to_intensity
 from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
 from CTDiffusionLogic.errors import ModelFileError
+from CTDiffusionLogic.fine import NAME as FINE
+from CTDiffusionLogic.fine import FineModel, coarse_slabs
 from CTDiffusionLogic.generation_request import (
     DEFAULT_SLICES,
     DEFAULT_SPACING_MM,
@@ -40,8 +43,9 @@ from CTDiffusionLogic.generation_request import (
 from CTDiffusionLogic.geometry import Geometry
 from CTDiffusionLogic.like_grid import LikeGrid
 from CTDiffusionLogic.sampling import SAMPLERS
-from CTDiffusionLogic.slab_plan import Slab, VolumePlan, plan_volume
+from CTDiffusionLogic.slab_plan import Slab, VolumePlan, plan_detail, plan_volume
 from CTDiffusionLogic.stage_run import Meter, OnProgress, StageRun, ready_batches
+from CTDiffusionLogic.stage_slices import final_slices, slab_conditions
 from CTDiffusionLogic.volume import CTVolume
 
 __all__ = ["GenerationModel", "GenerationRequest", "generate"]
@@ -75,8 +79,10 @@ class GenerationModel:
         """Build the denoisers of a model file.
 
         Raises:
-            ModelFileError: If the card lacks something that generation needs, or does not fit the weights.
+            ModelFileError: If the card lacks something that generation needs, or does not fit the weights; or if it
+                is a fine model.
         """
+        model.require_whole()
         plan: Any = model.card.get("plan")
         needed = ("image_size", "anatomy_size", "fov_mm", "anatomy_gap_mm", "max_gap_mm", "body_mm_range")
         missing = [key for key in needed if not isinstance(plan, Mapping) or key not in plan]
@@ -102,6 +108,7 @@ def generate(
     model: ModelFile | GenerationModel,
     request: GenerationRequest,
     *,
+    fine: ModelFile | FineModel | None = None,
     device: torch.device | str = "cpu",
     on_progress: OnProgress | None = None,
     on_slices: OnSlices | None = None,
@@ -113,9 +120,10 @@ def generate(
     Args:
         model: A model file, or a model that is ready (then its own device counts).
         request: What to generate.
+        fine: A fine model to make a larger matrix with; a file, or ready on the model's device.
         device: Where to compute.
         on_progress: Told after each step: units done, units in all, seconds left, stage. A unit is an anatomy pass
-            over one slab; a guided step takes two passes, a detail pass counts as many as it costs.
+            over one slab; a guided step takes two passes, a detail or fine pass counts as many as it costs.
         on_slices: Given slices as they become final, each once, from the feet up: the number of the first and
             int16 HU (n, rows, columns). With a ``like`` whose slices run to the feet the numbers fall; one whose
             slices are not axial comes whole, at the end.
@@ -125,7 +133,7 @@ def generate(
     Raises:
         Cancelled: If ``is_cancelled`` said so; slices that were handed out stay final.
         UsageError, InputError: If the request makes no sense; see :func:`resolve`.
-        ModelFileError: If the model file cannot be used.
+        ModelFileError: If a model file cannot be used, or the two do not go together.
         ResourceError: If memory does not suffice for a single slab.
     """
     ready = model if isinstance(model, GenerationModel) else GenerationModel.from_file(model, device)
@@ -148,12 +156,22 @@ def generate(
         anatomy_gap_mm=settings.anatomy_gap_mm,
         max_gap_mm=settings.max_gap_mm,
     )
+    facts = _metadata(ready, request, settings)
     meter, runs = stage_runs(ready, settings, plan, on_progress, is_cancelled, on_warning)
+    finest = settings
+    if fine is not None:
+        finer = fine if isinstance(fine, FineModel) else FineModel.from_file(fine, ready.device)
+        finest = finer.refined(settings)
+        fine_run, fine_slabs = _fine_run(finer, ready, request, finest, meter, on_warning)
+        facts |= finer.facts(fine_run.steps)
     meter.check()
     anatomy = _make_anatomy(runs["anatomy"], plan, settings)
     blocks = _make_detail(runs["detail"], plan, settings, anatomy)
-    hu = _collect(blocks, grid, settings, on_slices)
-    return CTVolume(hu, grid.geometry if grid else _default_geometry(settings), _metadata(ready, request, settings))
+    if fine is not None:
+        source = coarse_slabs(blocks, settings.slices, finer.size)
+        blocks = final_slices(fine_run, fine_slabs, finer.told(finest), source)
+    hu = _collect(blocks, grid, finest, on_slices)
+    return CTVolume(hu, grid.geometry if grid else _default_geometry(finest), facts)
 
 
 def stage_runs(
@@ -191,6 +209,34 @@ def stage_runs(
     return meter, {"anatomy": anatomy, "detail": detail}
 
 
+def _fine_run(
+    fine: FineModel,
+    model: GenerationModel,
+    request: GenerationRequest,
+    settings: Settings,
+    meter: Meter,
+    on_warning: Callable[[str], None] | None,
+) -> tuple[StageRun, list[Slab]]:
+    """The fine stage ready to make the volume of these (refined) settings, and its slabs."""
+    sampler, steps = fine.sampling(request)
+    config = fine.denoiser.config
+    slabs = plan_detail(settings.slices, (), slices=config.slices)
+    run = StageRun(
+        denoiser=fine.denoiser,
+        size=fine.size,
+        sampler=SAMPLERS[sampler],
+        steps=steps,
+        seed=settings.seed,
+        device=fine.device,
+        meter=meter,
+        unit=max(1, round(_cost(config, fine.size) / _cost(model.anatomy.config, settings.anatomy_size))),
+        name=FINE,
+        on_warning=on_warning,
+    )
+    meter.units = {**meter.units, FINE: len(slabs) * run.costs[-1]}
+    return run, slabs
+
+
 def _cost(config: DenoiserConfig, size: int) -> float:
     """Multiplications of a pass, up to a factor: 3 x 3 convolutions at every level of the network."""
     side = size / config.unshuffle
@@ -226,72 +272,14 @@ def _make_anatomy(run: StageRun, plan: VolumePlan, settings: Settings) -> Tensor
 def _make_detail(
     run: StageRun, plan: VolumePlan, settings: Settings, anatomy: Tensor
 ) -> Iterator[tuple[int, NDArray[np.int16]]]:
-    """Final slices in HU on the model's grid, from the feet up: number of the first, (n, size, size)."""
+    """Final slices in HU on the model's grid, as :func:`final_slices` gives them."""
     size = (run.size, run.size)
     grid = torch.tensor(plan.grid, dtype=torch.float32)
-    scale = run.denoiser.config.residual_scale
-    uses = Counter(p for slab in plan.detail for p in slab.known)
-    residuals: dict[int, Tensor] = {}
-    final: dict[int, NDArray[np.int16]] = dict(settings.known)
 
     def upsampled(slab: Slab) -> Tensor:
         return upsample(interpolate_along_z(anatomy, grid, torch.tensor(slab.positions, dtype=torch.float32)), size)
 
-    def conditions(slab: Slab) -> SlabConditions:
-        coarse = upsampled(slab)
-        known = torch.zeros(len(slab.positions), *size)
-        for place, position in enumerate(slab.positions):
-            if position in settings.known and position in slab.known:
-                real = torch.from_numpy(hu_to_intensity(settings.known[position]))
-                known[place] = to_residual(real, coarse[place], scale)
-            elif position in slab.known:
-                known[place] = residuals[position]
-        return slab_conditions(slab, settings, known, pixel_mm=settings.pixel_mm, coarse=coarse)
-
-    first = 0
-    for batch in ready_batches(plan.detail, plan.known, lambda: run.batch):
-        for slab, result in zip(batch, run.make(batch, conditions), strict=True):
-            places = [slab.positions.index(p) for p in slab.new]
-            hu = intensity_to_hu(from_residual(result[places], upsampled(slab)[places], scale))
-            final |= dict(zip(slab.new, hu, strict=True))
-            residuals |= {p: result[n].clone() for p, n in zip(slab.new, places, strict=True) if uses[p]}
-            uses.subtract(slab.known)
-            residuals = {p: r for p, r in residuals.items() if uses[p]}
-        # Slabs of higher levels fill gaps, so what is final from the start on grows in pieces.
-        stop = next((p for p in range(first, plan.count) if p not in final), plan.count)
-        if stop > first:
-            yield first, np.stack([final.pop(p) for p in range(first, stop)])
-            first = stop
-    if first < plan.count:  # nothing was to be made
-        yield first, np.stack([final.pop(p) for p in range(first, plan.count)])
-
-
-def slab_conditions(
-    slab: Slab, settings: Settings, known: Tensor, *, pixel_mm: float, coarse: Tensor | None = None
-) -> SlabConditions:
-    """What a denoiser is told about a slab, a batch of one on the CPU.
-
-    Args:
-        slab: Of the volume's plan.
-        settings: Of the volume.
-        known: (K, H, W) in the stage's space; anything where nothing is known.
-        pixel_mm: Edge of the stage's pixels.
-        coarse: (K, H, W) upsampled anatomy; None for the anatomy stage.
-    """
-    positions = torch.tensor(slab.positions, dtype=torch.float64)
-    middle = float(positions.mean())
-    body_mm = settings.body_mm + (middle - (settings.slices - 1) / 2) * settings.spacing_mm
-    return SlabConditions(
-        known=known[None],
-        mask=torch.tensor([slab.mask]),
-        offsets_mm=((positions - middle) * settings.spacing_mm).float()[None],
-        body_mm=torch.tensor([body_mm]),
-        pixel_mm=torch.tensor([pixel_mm]),
-        label=torch.tensor([settings.label]),
-        body_box=None if coarse is not None else torch.tensor([settings.body_box], dtype=torch.float32),
-        coarse=None if coarse is None else coarse[None],
-        coarse_noise=None if coarse is None else torch.tensor([settings.coarse_noise]),
-    )
+    return final_slices(run, plan.detail, settings, upsampled)
 
 
 def _like_grid(request: GenerationRequest) -> LikeGrid | None:

@@ -33,6 +33,7 @@ class GenerationRequest:
         seed: Chooses the volume; any integer.
         steps: Steps of the anatomy stage; default: the model's.
         detail_steps: Steps of the detail stage; default: the model's, or ``steps`` with "ddpm".
+        fine_steps: Steps of a fine model's stage; default: that model's.
         sampler: A name in :data:`~CTDiffusionLogic.sampling.SAMPLERS`; default: the model's.
         guidance: How strongly anatomy follows body position, size and class, 0 to 10; 1 is as learnt. Default: the
             model's. See :mod:`CTDiffusionLogic.guidance`.
@@ -50,6 +51,7 @@ class GenerationRequest:
     seed: int = 0
     steps: int | None = None
     detail_steps: int | None = None
+    fine_steps: int | None = None
     sampler: str | None = None
     guidance: float | None = None
     body_mm: float | None = None

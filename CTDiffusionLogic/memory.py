@@ -19,6 +19,8 @@ SLAB_COPIES = 16
 LARGEST_BATCH = {"anatomy": 64, "detail": 16}
 #: Nor do more than these per thread make a CPU faster; they delay the first slices and cancelling.
 PER_THREAD = {"anatomy": 8, "detail": 2}
+#: Of images with more pixels per side than this fewer keep a thread busy.
+USUAL_SIZE = 256
 
 
 def slab_bytes(config: DenoiserConfig, size: int) -> int:
@@ -47,7 +49,8 @@ def batch_size(config: DenoiserConfig, size: int, device: torch.device | str, *,
         free = memory(device)[1]
     largest = LARGEST_BATCH[config.stage]
     if device.type == "cpu":
-        largest = min(largest, torch.get_num_threads() * PER_THREAD[config.stage])
+        share = min(1.0, (USUAL_SIZE / size) ** 2)
+        largest = max(1, min(largest, int(share * torch.get_num_threads() * PER_THREAD[config.stage])))
     if free is None:
         return largest
     return max(1, min(largest, int(SHARE * free) // slab_bytes(config, size)))

@@ -337,7 +337,7 @@ def slice_generators(seed: int, stage: str, positions: Sequence[int]) -> list[to
 
     Args:
         seed: Any integer; negative ones count from 2**64 down.
-        stage: "anatomy" or "detail".
+        stage: "anatomy", "detail" or "fine".
         positions: Slice numbers; may be negative (slices made only to fill a slab).
     """
     generators = []

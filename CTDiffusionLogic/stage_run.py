@@ -93,6 +93,7 @@ class StageRun:
         device: Where the denoiser is.
         meter: Told of each pass; may raise.
         unit: What a pass over one slab counts in the meter's units; guided steps take two.
+        name: Of the stage, in its noise, in progress and in messages; "": that of the denoiser.
         guidance: See :func:`~CTDiffusionLogic.guidance.guided_estimate`.
         sigma_min: See :meth:`~CTDiffusionLogic.sampling.Sampler.times`.
         on_warning: Told when a batch had to be halved.
@@ -106,12 +107,14 @@ class StageRun:
     device: torch.device
     meter: Meter
     unit: int = 1
+    name: str = ""
     guidance: float = 1.0
     sigma_min: float | None = None
     on_warning: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
         self.stage: str = self.denoiser.config.stage
+        self.name = self.name or self.stage
         self.batch = batch_size(self.denoiser.config, self.size, self.device)
         self.finished = 0
         #: Units that one slab has cost after each step of the sampler.
@@ -154,20 +157,20 @@ class StageRun:
         if tried == 1:
             raise ResourceError(
                 f"Memory on {self.device} does not suffice for a single slab of {self.size} x {self.size} pixels "
-                f"({self.stage} stage).",
+                f"({self.name} stage).",
                 remedy="Close other programs, or use --device cpu.",
             )
         self.batch = max(1, tried // 2)
         if self.on_warning is not None:
             self.on_warning(
-                f"Memory on {self.device} ran out with {tried} slabs at once ({self.stage} stage); "
+                f"Memory on {self.device} ran out with {tried} slabs at once ({self.name} stage); "
                 f"going on with {self.batch}."
             )
 
     @torch.inference_mode()
     def _sample(self, slabs: Sequence[Slab], conditions: SlabConditions) -> Tensor:
         conditions = conditions.to(self.device)
-        generators = [slice_generators(self.seed, self.stage, slab.positions) for slab in slabs]
+        generators = [slice_generators(self.seed, self.name, slab.positions) for slab in slabs]
         count = len(slabs)
 
         def noise() -> Tensor:
@@ -179,7 +182,7 @@ class StageRun:
         def report(step: Pass) -> None:
             cost = self.costs[step.number]
             last = self.costs[step.number - 1] if step.number else 0
-            self.meter.passed(self.stage, (cost - last) * count, self.finished * self.costs[-1] + cost * count)
+            self.meter.passed(self.name, (cost - last) * count, self.finished * self.costs[-1] + cost * count)
 
         self.meter.start()
         x = self.sampler.run_of(self.stage)(
@@ -193,7 +196,7 @@ class StageRun:
         made = torch.where(known, conditions.known, x).float().cpu()
         if not torch.isfinite(made).all():
             raise CTDiffusionError(
-                f"The model's {self.stage} stage gave values that are not numbers.",
+                f"The model's {self.name} stage gave values that are not numbers.",
                 remedy="Use another model file, or another device (--device cpu).",
             )
         self.finished += count

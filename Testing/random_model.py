@@ -1,4 +1,4 @@
-"""A model of random weights: it makes noise, but goes through everything a real one does."""
+"""Models of random weights: they make noise, but go through everything real ones do."""
 
 from __future__ import annotations
 
@@ -45,6 +45,41 @@ def write_random_model(path: Path, *, image_size: int = 64, steps: int = 2) -> P
         },
         "labels": [],
         "sampling": {"sampler": "multistep", "anatomy_steps": steps, "detail_steps": steps},
+        "training": {"patients": 0},
+        "limits": ["Makes noise."],
+    }
+    save_model(path, tensors, card)
+    return path
+
+
+def write_random_fine_model(path: Path, *, coarse_size: int = 64, steps: int = 2, **sampling: object) -> Path:
+    """Write a fine model with a small network.
+
+    Args:
+        path: The new .safetensors file.
+        coarse_size: Rows and columns of the images it refines, a multiple of 4; its own have twice as many.
+        steps: Of its stage.
+        sampling: More of the card's entry.
+    """
+    torch.manual_seed(2)
+    config = DenoiserConfig(
+        stage="detail",
+        slices=8,
+        channels=(8, 16),
+        layers=1,
+        attention=False,
+        residual_scale=0.1,
+        parametrization="edm",
+        refiner_channels=8,
+        refiner_blocks=1,
+    )
+    tensors = {f"detail.{name}": t for name, t in SlabDenoiser(config).state_dict().items()}
+    card = {
+        "name": "finer",
+        "stages": {"detail": config.to_dict()},
+        "plan": {"image_size": 2 * coarse_size, "anatomy_size": coarse_size, "pixel_mm_range": [0.6, 0.9]},
+        "labels": [],
+        "sampling": {"sampler": "multistep", "detail_steps": steps, "coarse_noise": 0.01, **sampling},
         "training": {"patients": 0},
         "limits": ["Makes noise."],
     }

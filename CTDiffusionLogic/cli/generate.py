@@ -27,6 +27,7 @@ from CTDiffusionLogic.cli.completion import add_completion_arguments, check_comp
 from CTDiffusionLogic.cli.console import Console
 from CTDiffusionLogic.cli.copy_check import CopyCheck, add_copy_arguments, require_fingerprints
 from CTDiffusionLogic.cli.events import Finished, Progress, Slices, Started, Warned
+from CTDiffusionLogic.cli.matrix import add_matrix_arguments, find_fine, load_fine
 from CTDiffusionLogic.cli.outputs import Output, check_outputs, check_space, plan_outputs
 from CTDiffusionLogic.errors import ModelFileError, OutputError
 from CTDiffusionLogic.models import DEFAULT_MODEL, bundled_models, find_model
@@ -81,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     steps = whole_number(1, MAX_STEPS)
     add("--steps", type=steps, metavar="N", help="of the anatomy stage (default: the model's)")
     add("--detail-steps", type=steps, metavar="N", help="of the detail stage (default: the model's)")
+    add_matrix_arguments(parser, max_steps=MAX_STEPS)
     add(
         "--guidance",
         type=number(0, MAX_GUIDANCE),
@@ -110,13 +112,17 @@ def run(args: argparse.Namespace, console: Console) -> None:
     began = time.monotonic()
     check_completion_arguments(args)
     header = read_header(find_model(args.model))
+    header.require_whole()
     require_fingerprints(args, header)
+    fine = find_fine(args, header)
     processes = this_process()
     outputs = dict(processes.share([*enumerate(plan_outputs(args.out, args.count), start=1)]))
     with CancelSwitch(args.cancel_file) as is_cancelled:
-        copy_findings = _generate_all(args, console, header, outputs, is_cancelled, processes)
+        copy_findings = _generate_all(args, console, header, fine, outputs, is_cancelled, processes)
     details = {"seconds": round(time.monotonic() - began, 2), "seeds": [args.seed + n - 1 for n in outputs]}
     details |= {"model_sha256": header.sha256, **copy_findings}
+    if fine is not None:
+        details["fine_model_sha256"] = fine.sha256
     if processes.are_several:
         details["processes"] = processes.count
     console.emit(Finished(tuple(str(output.path) for output in outputs.values()), details))
@@ -126,6 +132,7 @@ def _generate_all(
     args: argparse.Namespace,
     console: Console,
     header: ModelHeader,
+    fine: ModelHeader | None,
     outputs: dict[int, Output],
     is_cancelled: CancelSwitch,
     processes: Processes,
@@ -140,7 +147,7 @@ def _generate_all(
 
     like = read_volume(args.like) if args.like else None
     completion, series = read_completion(args)
-    shape, geometry = (completion.shape, completion.geometry) if completion else _grid(args, header, like)
+    shape, geometry = (completion.shape, completion.geometry) if completion else _grid(args, header, fine, like)
     check_outputs([*outputs.values()], shape=shape, overwrite=args.overwrite)
     if args.preview_dir:
         _prepare_preview(args.preview_dir, 2 * math.prod(shape) * len(outputs))
@@ -162,11 +169,15 @@ def _generate_all(
         "ijk_to_lps": geometry.ijk_to_lps,
         "outputs": [output.path for output in outputs.values()],
     }
+    if fine is not None:
+        details |= {"fine_model": fine.name, "fine_model_sha256": fine.sha256}
     console.emit(Started(args.command, __version__, details))
     file = load_model(header.path)
     model = GenerationModel.from_file(file, device)
     check_copies = CopyCheck(args, file, console)
-    make: Callable[..., CTVolume] = partial(complete, completion=completion) if completion else generation.generate
+    make: Callable[..., CTVolume] = partial(generation.generate, fine=load_fine(fine, device))
+    if completion:
+        make = partial(complete, completion=completion)
     if args.independent_slices:
         make = independent_slices
     request = GenerationRequest(
@@ -174,6 +185,7 @@ def _generate_all(
         spacing_mm=args.spacing_mm,
         steps=args.steps,
         detail_steps=args.detail_steps,
+        fine_steps=args.fine_steps,
         sampler=args.sampler,
         guidance=args.guidance,
         body_mm=args.body_mm,
@@ -243,7 +255,7 @@ class _Watcher:
 
 
 def _grid(
-    args: argparse.Namespace, header: ModelHeader, like: CTVolume | None
+    args: argparse.Namespace, header: ModelHeader, fine: ModelHeader | None, like: CTVolume | None
 ) -> tuple[tuple[int, int, int], Geometry]:
     """Shape and geometry of the result, known before anything is computed."""
     from CTDiffusionLogic.geometry import Geometry
@@ -253,7 +265,7 @@ def _grid(
         geometry = Geometry((i_mm, j_mm, args.spacing_mm or k_mm), like.geometry.origin, like.geometry.direction)
         return (args.slices or like.shape[0], *like.shape[1:]), geometry
     try:
-        size = int(header.card["plan"]["image_size"])
+        size = fine.fine_sizes()[1] if fine else int(header.card["plan"]["image_size"])
         pixel_mm = float(header.card["plan"]["fov_mm"]) / size
         corner = -(size - 1) / 2 * pixel_mm
         geometry = Geometry((pixel_mm, pixel_mm, args.spacing_mm or DEFAULT_SPACING_MM), (corner, corner, 0.0))

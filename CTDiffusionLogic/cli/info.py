@@ -10,7 +10,7 @@ from CTDiffusionLogic.bundle import describe, read_header
 from CTDiffusionLogic.cli.console import Console
 from CTDiffusionLogic.cli.events import Finished, Started, Warned
 from CTDiffusionLogic.errors import InputError
-from CTDiffusionLogic.models import bundled_models, find_model
+from CTDiffusionLogic.models import bundled_fine_model, bundled_models, find_model
 
 if TYPE_CHECKING:
     from CTDiffusionLogic.volume import CTVolume
@@ -26,7 +26,7 @@ _USUAL_SLICE_MM = (0.2, 15.0)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add MODEL|SCAN."""
-    names = ", ".join(bundled_models()) or "none"
+    names = ", ".join(bundled_models() | bundled_fine_model()) or "none"
     parser.add_argument(
         "path",
         metavar="MODEL|SCAN",
@@ -45,7 +45,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
     console.emit(Started(args.command, __version__))
     path = Path(args.path)
-    if not path.exists() and path.suffix not in _MODEL_SUFFIXES and args.path not in bundled_models():
+    is_bundled = args.path in bundled_models() | bundled_fine_model()
+    if not path.exists() and path.suffix not in _MODEL_SUFFIXES and not is_bundled:
         raise InputError(f"{path} does not exist.", remedy="Check the path.")
     if path.suffix.lower() in _MODEL_SUFFIXES or not path.exists() or _looks_like_safetensors(path):
         header = read_header(find_model(args.path))

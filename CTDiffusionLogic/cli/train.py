@@ -43,14 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset",
         choices=tuple(PRESETS),
         default=_DEFAULTS.preset,
-        help="size of the networks: tiny proves the pipeline, large wants a GPU (default: %(default)s)",
+        help="size of the networks: tiny proves the pipeline, large wants a GPU; fine trains a fine model, for "
+        "generate --matrix (default: %(default)s)",
     )
     add(
         "--image-size",
         type=whole_number(16, 2048),
-        default=_DEFAULTS.image_size,
+        default=0,
         metavar="PIXELS",
-        help="rows and columns of the images the model makes (default: %(default)s)",
+        help=f"rows and columns of the images the model makes (default: {_DEFAULTS.image_size}, of a fine model "
+        f"{PRESETS['fine'].image_size})",
     )
     add("--seed", type=whole_number(0, 2**63 - 1), default=_DEFAULTS.seed, help="of everything random (default: 0)")
     add("--init", metavar="MODEL", help="start from this model's weights (fine-tuning): a file or a bundled name")

@@ -37,6 +37,8 @@ from CTDiffusionLogic.volume import CTVolume
 MAX_LEARNT_SLICES = 25_000
 #: Largest field of view a plan chooses, mm: a torso with its arms up fits, a table's ends need not.
 MAX_FOV_MM = 512.0
+#: A fine model learns of scans whose pixels are at most so many times as large as those it makes of them.
+FINE_MAX_COARSENESS = 1.3
 
 Progress = Callable[[int, int, str], None]
 
@@ -54,6 +56,9 @@ class PrepareOptions:
         hold_out: Patients to hold out; empty: a tenth, chosen by ``seed``.
         use_labels: Whether the index's regions become classes.
         seed: Of the split and the body position network.
+        fine: Whether for a fine model (:mod:`CTDiffusionLogic.fine`). It learns texture, so every scan keeps its own
+            field of view, and its pixels where its matrix is ``image_size``; scans of much coarser ones are left out.
+            Its coarse images, of ``anatomy_size``, are there for every slice. Body positions stay unknown.
     """
 
     image_size: int = 256
@@ -64,6 +69,7 @@ class PrepareOptions:
     hold_out: tuple[str, ...] = ()
     use_labels: bool = False
     seed: int = 0
+    fine: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,10 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class PreparedCorpus:
-    """A plan, the folder of its cached slices and the network that names body positions."""
+    """A plan, the folder of its cached slices and the network that names body positions.
+
+    Of a corpus for a fine model the network has learnt nothing.
+    """
 
     plan: CorpusPlan
     cache: Path
@@ -118,7 +127,10 @@ def prepare(
     for number, scan in enumerate(scans):
         report(number, 2 * len(scans), f"measuring {scan.id}")
         try:
-            seen = fingerprint(orient(scan.read()))
+            oriented = orient(scan.read())
+            if options.fine:
+                _require_matrix(oriented, options.image_size)
+            seen = fingerprint(oriented)
             _require_slices(seen, options.slices)
             usable.append((scan, seen))
         except CTDiffusionError as error:
@@ -128,7 +140,8 @@ def prepare(
             "None of the scans can be used. " + " ".join(f"{Path(p).name}: {why}" for p, why in left_out[:5]),
             remedy="Give CT scans of at least 8 slices.",
         )
-    fov_mm = choose_fov_mm([f for _, f in usable])
+    measured = [seen for _, seen in usable]
+    fov_mm = max(seen.fov_mm for seen in measured) if options.fine else choose_fov_mm(measured)
     held_out = held_out_patients([s.patient for s, _ in usable], named=options.hold_out, seed=options.seed)
     labels = tuple(sorted({s.label for s, _ in usable if s.label})) if options.use_labels else ()
     cache = run / "cache"
@@ -148,7 +161,7 @@ def prepare(
         image_size=options.image_size,
         anatomy_size=options.anatomy_size,
         fov_mm=fov_mm,
-        anatomy_gap_mm=options.anatomy_gap_mm,
+        anatomy_gap_mm=0.0 if options.fine else options.anatomy_gap_mm,
         max_gap_mm=options.max_gap_mm,
         labels=labels,
         sigma_data={},
@@ -156,8 +169,11 @@ def prepare(
         scans=tuple(planned),
         skipped=tuple(left_out),
     )
-    report(2 * len(scans), 2 * len(scans), "learning body positions")
-    plan, body_net = _place_along_body(plan, cache, seed=options.seed)
+    if options.fine:
+        body_net = BodyPositionNet()
+    else:
+        report(2 * len(scans), 2 * len(scans), "learning body positions")
+        plan, body_net = _place_along_body(plan, cache, seed=options.seed)
     plan = _measure_statistics(plan, cache)
     plan.save(run / "plan.json")
     return PreparedCorpus(plan, cache, body_net)
@@ -179,6 +195,15 @@ def _ignore(_done: int, _total: int, _phase: str) -> None:
 def _require_slices(seen: Fingerprint, slices: int) -> None:
     if seen.slices < slices:
         raise InputError(f"has {seen.slices} slices; at least {slices} are needed.")
+
+
+def _require_matrix(oriented: CTVolume, size: int) -> None:
+    _, rows, columns = oriented.shape
+    least = math.ceil(size / FINE_MAX_COARSENESS)
+    if max(rows, columns) < least:
+        raise InputError(
+            f"has {columns} x {rows} pixels; a fine model of {size} x {size} learns nothing from fewer than {least}."
+        )
 
 
 def _scan_plan(scan: ScanRef, oriented: CTVolume, grid: GridSlices, *, label: int, split: str) -> ScanPlan:
@@ -236,17 +261,23 @@ def _measure_statistics(plan: CorpusPlan, cache: Path) -> CorpusPlan:
         slices = torch.from_numpy(hu_to_intensity(hu[:: max(1, len(hu) // 16)]))
         coarse = downsample(slices, (plan.anatomy_size, plan.anatomy_size))
         anatomy.append(float(coarse.var()))
+        if plan.is_fine:
+            residual.append(_body_variance(slices - upsample(coarse, (plan.image_size, plan.image_size)), scan))
+            continue
         every = max(1, round(plan.anatomy_gap_mm / scan.gap_mm))
         block = torch.from_numpy(hu_to_intensity(hu[: min(len(hu), 3 * every + 1)]))
         positions = torch.arange(0, len(block), every, dtype=torch.float32)
         small = downsample(block, (plan.anatomy_size, plan.anatomy_size))
         between = interpolate_along_z(small[::every], positions, torch.arange(len(block), dtype=torch.float32))
-        rest = block - upsample(between, (plan.image_size, plan.image_size))
-        rows, columns = slice(*scan.body_rows), slice(*scan.body_columns)
-        residual.append(float(rest[:, rows, columns].var()))
+        residual.append(_body_variance(block - upsample(between, (plan.image_size, plan.image_size)), scan))
     scale = math.sqrt(float(np.mean(residual))) / 0.5
     return replace(
         plan,
         sigma_data={"anatomy": math.sqrt(float(np.mean(anatomy))), "detail": 0.5},
         residual_scale=max(scale, 1e-3),
     )
+
+
+def _body_variance(images: torch.Tensor, scan: ScanPlan) -> float:
+    """Variance of (n, size, size) images of a scan where there is body or table."""
+    return float(images[:, slice(*scan.body_rows), slice(*scan.body_columns)].var())

@@ -21,6 +21,8 @@ from CTDiffusionLogic.volume import AIR_HU, MAX_HU
 
 #: Slices whose gap is wider than this teach no detail between neighbours, mm.
 DETAIL_MAX_GAP_MM = 10.0
+#: Largest standard deviation of the noise on the anatomy of a detail slab, in intensities.
+COARSE_NOISE = 0.12
 #: Pixels around a detail patch that its coarse version needs to be the same as in the whole image.
 _MARGIN = 16
 
@@ -72,8 +74,9 @@ def detail_slab(
     *,
     slices: int,
     patch: int,
+    coarse_noise: float = COARSE_NOISE,
 ) -> Slab:
-    """Cut a ``patch`` x ``patch`` slab for the detail stage, with its upsampled anatomy."""
+    """Cut a ``patch`` x ``patch`` slab for the detail stage, with its upsampled and corrupted anatomy."""
     fold = plan.image_size // plan.anatomy_size
     step = draw_step(len(hu), scan.gap_mm, DETAIL_MAX_GAP_MM, rng, slices=slices, power=1.5)
     start = int(rng.integers(len(hu) - (slices - 1) * step))
@@ -92,7 +95,7 @@ def detail_slab(
     images = torch.from_numpy(jittered_intensity(block, rng))
     height, width = images.shape[1:]
     small = downsample(images[inverse[slices:]], (height // fold, width // fold))
-    small, noise = _corrupt_coarse(small, rng)
+    small, noise = _corrupt_coarse(small, rng, coarse_noise)
     between = interpolate_along_z(small, torch.from_numpy(grid).float(), torch.arange(slices).float())
     coarse = upsample(between, (height, width))
     top, left = rows - margin[0][0], columns - margin[1][0]
@@ -185,14 +188,14 @@ def corrupt_known(x0: NDArray[np.float32], rng: np.random.Generator) -> NDArray[
     return x0 + np.float32(rng.uniform(0, 0.08)) * noise
 
 
-def _corrupt_coarse(small: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, float]:
+def _corrupt_coarse(small: torch.Tensor, rng: np.random.Generator, most: float) -> tuple[torch.Tensor, float]:
     """Noise (told to the network) and a slight blur (not told) on the anatomy, as generated anatomy has them."""
     if rng.random() < 0.3:
         blurred = torch.nn.functional.avg_pool2d(small[:, None], 3, stride=1, padding=1, count_include_pad=False)[:, 0]
         small = torch.lerp(small, blurred, float(rng.uniform(0, 0.7)))
     if rng.random() < 0.3:
         return small, 0.0
-    level = float(rng.uniform(0, 0.12))
+    level = float(rng.uniform(0, most))
     noise = torch.from_numpy(rng.standard_normal(tuple(small.shape), dtype=np.float32))
     return small + level * noise, level
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from CTDiffusionLogic.corpus.plan import CorpusPlan, ScanPlan
-from CTDiffusionLogic.corpus.slabs import Slab, anatomy_slab, detail_slab
+from CTDiffusionLogic.corpus.slabs import COARSE_NOISE, Slab, anatomy_slab, detail_slab
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
 
 #: Scans whose pixels are coarser than the grid's by more than this teach no detail.
@@ -37,6 +37,7 @@ class SlabStream:
         batch: Slabs per batch.
         slices: K.
         patch: Pixels per side of a detail patch.
+        coarse_noise: Largest standard deviation of the noise on the anatomy of detail slabs, in intensities.
         seed: Of everything drawn here.
         dropout: Share of slabs whose class, body position and body box are hidden together, so that generation can
             be guided by them; each is hidden alone half as often, because each can be unknown.
@@ -52,13 +53,14 @@ class SlabStream:
         batch: int,
         slices: int,
         patch: int = 64,
+        coarse_noise: float = COARSE_NOISE,
         seed: int = 0,
         dropout: float = 0.1,
         split: Literal["train", "held-out"] = "train",
     ) -> None:
         self.plan, self.cache, self.stage = plan, cache, stage
         self.batch_size, self.slices, self.patch, self.seed = batch, slices, patch, seed
-        self.dropout = dropout
+        self.dropout, self.coarse_noise = dropout, coarse_noise
         scans = plan.train if split == "train" else plan.held_out
         if stage == "detail":
             grid_mm = plan.fov_mm / plan.image_size
@@ -106,7 +108,8 @@ class SlabStream:
         hu: NDArray[np.int16] = np.load(self.cache / f"{scan.id}.npy", mmap_mode="r")
         if self.stage == "anatomy":
             return anatomy_slab(hu, scan, self.plan, rng, slices=self.slices)
-        return detail_slab(hu, scan, self.plan, rng, slices=self.slices, patch=self.patch)
+        shape = {"slices": self.slices, "patch": self.patch}
+        return detail_slab(hu, scan, self.plan, rng, **shape, coarse_noise=self.coarse_noise)
 
 
 def _collate(

@@ -13,13 +13,22 @@ from CTDiffusionLogic.errors import ModelFileError
 
 #: Used where no model is named.
 DEFAULT_MODEL = "torso"
+#: The bundled fine model, which makes finer images of volumes and no volumes by itself.
+FINE_MODEL = "fine"
 SUFFIX = ".safetensors"
 
 
 def bundled_models() -> dict[str, Path]:
-    """Name and path of each bundled model, in alphabetical order; the name is the file's without its suffix."""
-    folder = Path(str(resources.files(__name__)))
-    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    """Name and path of each bundled model, in alphabetical order; the name is the file's without its suffix.
+
+    Those that make volumes: the fine model is not among them.
+    """
+    return {name: path for name, path in _files().items() if name != FINE_MODEL}
+
+
+def bundled_fine_model() -> dict[str, Path]:
+    """Name and path of the bundled fine model; empty if there is none."""
+    return {name: path for name, path in _files().items() if name == FINE_MODEL}
 
 
 def find_model(name_or_path: str | Path | None = None) -> Path:
@@ -33,7 +42,7 @@ def find_model(name_or_path: str | Path | None = None) -> Path:
         ModelFileError: If there is neither; the message lists the bundled names.
     """
     name = str(name_or_path) if name_or_path is not None else DEFAULT_MODEL
-    bundled = bundled_models()
+    bundled = bundled_models() | bundled_fine_model()
     if name_or_path is not None and Path(name).is_file():
         return Path(name)
     if name in bundled:
@@ -48,3 +57,22 @@ def find_model(name_or_path: str | Path | None = None) -> Path:
         f"There is no model file {name} and no bundled model of that name.",
         remedy=f"Name a .safetensors file or a bundled model ({names}).",
     )
+
+
+def find_fine_model(name_or_path: str | Path | None = None) -> Path:
+    """Return the path of a fine model; None for the bundled one.
+
+    Raises:
+        ModelFileError: If there is none.
+    """
+    if name_or_path is None and not bundled_fine_model():
+        raise ModelFileError(
+            "No fine model comes with this installation.",
+            remedy="Name one with --fine, or train one with ctdiffusion train --preset fine.",
+        )
+    return find_model(FINE_MODEL if name_or_path is None else name_or_path)
+
+
+def _files() -> dict[str, Path]:
+    folder = Path(str(resources.files(__name__)))
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}

@@ -1,8 +1,12 @@
-"""A sheet of samples while the training runs: what the model makes now, beside nothing but its own past."""
+"""A sheet of samples while the training runs: what the model makes now, beside nothing but its own past.
+
+That of a fine model has patches of real scans: as coarse as it gets them, as it makes them, and as they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +21,7 @@ from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.denoiser.intensity import intensity_to_hu
 from CTDiffusionLogic.denoiser.network import SlabDenoiser
 from CTDiffusionLogic.sampling import SAMPLERS, Sampler
-from CTDiffusionLogic.training.export import SAMPLING
+from CTDiffusionLogic.training.export import FINE_SAMPLING, SAMPLING
 
 #: Places along the body that are shown, as parts of the known range.
 PLACES = (0.25, 0.55, 0.85)
@@ -73,6 +77,34 @@ def sample_sheet(
     return np.concatenate(rows)
 
 
+@torch.no_grad()
+def sample_fine_sheet(
+    detail: SlabDenoiser, real: Tensor, conditions: SlabConditions, *, device: torch.device, seed: int = 0
+) -> NDArray[np.uint8]:
+    """Refine the first patches of a batch of the slab stream, from the same noise at every call.
+
+    Args:
+        detail: A fine model's network.
+        real, conditions: The batch, on the CPU; what is known in it is hidden.
+        device: Where the network is.
+        seed: Of the noise.
+
+    Returns:
+        Grey picture (3 * patches * TILE, K * TILE): for each patch a row of coarse, of made and of real slices.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    patches, scale = len(PLACES), detail.config.residual_scale
+    told = conditions.slice(0, patches).to(device)
+    told = replace(told, mask=torch.zeros_like(told.mask))
+    assert told.coarse is not None
+    real = real[:patches].to(device)
+    noise = torch.randn(real.shape, generator=generator).to(device)
+    sampler = SAMPLERS[FINE_SAMPLING["sampler"]]
+    made = _sample(detail, noise, told, sampler, generator, steps=FINE_SAMPLING["detail_steps"])
+    images = (told.coarse, from_residual(made, told.coarse, scale), from_residual(real, told.coarse, scale))
+    return np.concatenate([_tiles(slabs[n]) for n in range(len(real)) for slabs in images])
+
+
 def save_sheet(picture: NDArray[np.uint8], path: Path) -> None:
     """Write the picture as PNG, atomically."""
     from PIL import Image
@@ -82,10 +114,16 @@ def save_sheet(picture: NDArray[np.uint8], path: Path) -> None:
 
 
 def _sample(
-    denoiser: SlabDenoiser, noise: Tensor, conditions: SlabConditions, sampler: Sampler, generator: torch.Generator
+    denoiser: SlabDenoiser,
+    noise: Tensor,
+    conditions: SlabConditions,
+    sampler: Sampler,
+    generator: torch.Generator,
+    *,
+    steps: int | None = None,
 ) -> Tensor:
     stage = denoiser.config.stage
-    times = sampler.times(stage, SAMPLING[f"{stage}_steps"], sigma_min=SAMPLING["anatomy_sigma_min"])
+    times = sampler.times(stage, steps or SAMPLING[f"{stage}_steps"], sigma_min=SAMPLING["anatomy_sigma_min"])
 
     def fresh() -> Tensor:
         return torch.randn(noise.shape, generator=generator).to(noise.device)
@@ -104,9 +142,27 @@ def _tiles(slab: Tensor) -> NDArray[np.uint8]:
     return np.concatenate(list(grey.astype(np.uint8)), axis=1)
 
 
-def write_sheet(networks: Mapping[str, SlabDenoiser], plan: CorpusPlan, folder: Path, *, step: int) -> Path:
-    """Sample and write ``folder/step-<step>.png``; the networks hold the weights to be shown."""
-    device = next(networks["anatomy"].parameters()).device
+def write_sheet(
+    networks: Mapping[str, SlabDenoiser],
+    plan: CorpusPlan,
+    folder: Path,
+    *,
+    step: int,
+    patches: Callable[[], tuple[Tensor, SlabConditions]],
+) -> Path:
+    """Sample and write ``folder/step-<step>.png``.
+
+    Args:
+        networks: By stage, with the weights to be shown.
+        plan: Of the corpus.
+        folder, step: Where, and of which step.
+        patches: Gives the batch of real patches that a fine model is shown with.
+    """
+    device = next(networks["detail"].parameters()).device
     path = folder / f"step-{step:08d}.png"
-    save_sheet(sample_sheet(networks["anatomy"], networks["detail"], plan, device=device), path)
+    if "anatomy" in networks:
+        picture = sample_sheet(networks["anatomy"], networks["detail"], plan, device=device)
+    else:
+        picture = sample_fine_sheet(networks["detail"], *patches(), device=device)
+    save_sheet(picture, path)
     return path

@@ -97,7 +97,7 @@ def place_of(card: Mapping[str, Any]) -> tuple[int, float, float]:
     if "epochs" in facts:
         return step, float(facts["epochs"]), hours
     preset, slices = PRESETS.get(str(facts.get("preset"))), int(facts.get("slices", 0))
-    if preset is None or not slices:
+    if preset is None or preset.anatomy is None or not slices:
         return step, float(step), hours
     return step, step / max(1, round(slices / preset.anatomy.batch)), hours
 

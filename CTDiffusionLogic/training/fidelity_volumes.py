@@ -18,11 +18,12 @@ from torch import Tensor
 from CTDiffusionLogic.denoiser.coarse import from_residual, interpolate_along_z, upsample
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.denoiser.intensity import intensity_to_hu
-from CTDiffusionLogic.generation import GenerationModel, slab_conditions, stage_runs
+from CTDiffusionLogic.generation import GenerationModel, stage_runs
 from CTDiffusionLogic.generation_request import GenerationRequest, Settings, resolve
 from CTDiffusionLogic.geometry import Geometry
 from CTDiffusionLogic.slab_plan import Slab, VolumePlan, plan_volume
 from CTDiffusionLogic.stage_run import OnProgress, StageRun
+from CTDiffusionLogic.stage_slices import slab_conditions
 from CTDiffusionLogic.volume import CTVolume
 
 #: Noise depends on the seed and the slice's number; so that volumes differ, their slices are numbered this far apart.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from CTDiffusionLogic.training.contact_sheet import write_sheet
 from CTDiffusionLogic.training.export import BEST_MODEL, MODEL, export_model
 from CTDiffusionLogic.training.fidelity_epochs import EpochFidelity
 from CTDiffusionLogic.training.options import Preset, TrainOptions
-from CTDiffusionLogic.training.run_fingerprints import fingerprints_of_run
+from CTDiffusionLogic.training.run_fingerprints import ModelFingerprints, fingerprints_of_run
 from CTDiffusionLogic.training.schedule import Cooldown, rewarmed
-from CTDiffusionLogic.training.stage import STAGES, StageTrainer
+from CTDiffusionLogic.training.stage import StageTrainer
 from CTDiffusionLogic.training.together import PATIENCE, Agreement, Wish, average, largest
 
 #: Steps between two lines in metrics.jsonl and two looks at the clock's average.
@@ -77,7 +78,8 @@ def train_loop(
         keep_freed_memory()
     is_first, processes = accelerator.is_main_process, accelerator.num_processes
     stages: dict[str, StageTrainer] = {
-        name: StageTrainer(name, preset, corpus.plan, corpus.cache, accelerator, seed=options.seed) for name in STAGES
+        name: StageTrainer(name, preset, corpus.plan, corpus.cache, accelerator, seed=options.seed)
+        for name in preset.stages
     }
     step, hours, factor = 0, 0.0, 1.0
     checkpoint = load_newest(options.run / "checkpoints") if options.resume else None
@@ -114,11 +116,15 @@ def train_loop(
             extractor=extractor,
             is_shared=processes > 1,
         )
-        fingerprints = fingerprints_of_run(  # before the first step: no checkpoint has to wait for them
-            corpus,
-            options.run,
-            on_progress=lambda done, of: report("progress", {"done": done, "of": of, "phase": "taking fingerprints"}),
-        )
+        fingerprints = ModelFingerprints({}, None)
+        if preset.anatomy is not None:  # before the first step: no checkpoint has to wait for them
+            fingerprints = fingerprints_of_run(
+                corpus,
+                options.run,
+                on_progress=lambda done, of: report(
+                    "progress", {"done": done, "of": of, "phase": "taking fingerprints"}
+                ),
+            )
     started, first_step, first_factor = time.monotonic(), step, factor
     cooldowns: list[Cooldown] = []
     if options.cooldown and options.epochs is not None:
@@ -163,7 +169,9 @@ def train_loop(
         report("checkpoint", {"path": str(path), "step": step})
         with ExitStack() as stack:
             networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
-            sheet = write_sheet(networks, corpus.plan, options.run / "samples", step=step)
+            stream = stages["detail"].held_out or stages["detail"].stream
+            patches = partial(stream.batch, 0)
+            sheet = write_sheet(networks, corpus.plan, options.run / "samples", step=step, patches=patches)
         report("sample", {"path": str(sheet), "step": step})
 
     window: dict[str, list[torch.Tensor]] = {}  # what happened since the last line in the log
@@ -251,9 +259,14 @@ def make_accelerator(device: torch.device):  # type: ignore[no-untyped-def]
 
 
 def epoch_steps(corpus: PreparedCorpus, preset: Preset, processes: int) -> int:
-    """Steps in which the anatomy stage sees as many slabs as the training scans have slices."""
-    slices = sum(s.slices for s in corpus.plan.train)
-    return max(1, round(slices / (preset.anatomy.batch * processes)))
+    """Steps in which the anatomy stage sees as many slabs as the training scans have slices.
+
+    That of a fine model: as many patches as cover these slices.
+    """
+    seen = sum(s.slices for s in corpus.plan.train)
+    if preset.anatomy is None:
+        seen *= max(1, round(corpus.plan.image_size / preset.patch)) ** 2
+    return max(1, round(seen / ((preset.anatomy or preset.detail).batch * processes)))
 
 
 class MetricsLog:

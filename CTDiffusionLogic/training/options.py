@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from CTDiffusionLogic.errors import UsageError
 
 if TYPE_CHECKING:  # the command reads presets before it knows whether torch is there
+    from CTDiffusionLogic.corpus.plan import CorpusPlan
     from CTDiffusionLogic.noise import Parametrization
 
+StageName = Literal["anatomy", "detail"]
 #: That of ``fidelity.extractors``, which cannot be imported here: it needs numpy.
 DEFAULT_EXTRACTOR = "ctfeatures"
 
@@ -26,6 +28,7 @@ class StagePreset:
         learning_rate: At the end of the warm-up.
         level_mean, level_std: ln(sigma) of the noise levels trained on ~ N(mean, std).
         sigma_floor: See :class:`~CTDiffusionLogic.noise.SlabLoss`.
+        coarse_noise: Largest standard deviation of the noise on the anatomy that detail learns from, in intensities.
         parametrization, skip_sigma: See :func:`~CTDiffusionLogic.noise.precondition`.
         mid_attention, refiner_channels, refiner_blocks: See
             :class:`~CTDiffusionLogic.denoiser.network.DenoiserConfig`.
@@ -40,6 +43,7 @@ class StagePreset:
     level_std: float
     sigma_floor: float
     parametrization: Parametrization
+    coarse_noise: float = 0.12
     skip_sigma: float = 0.0
     mid_attention: bool = True
     refiner_channels: int = 0
@@ -49,30 +53,47 @@ class StagePreset:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Both stages and the recipe they share.
+    """The stages and the recipe they share.
 
     Args:
-        anatomy, detail: The stages.
+        anatomy, detail: The stages; without anatomy it is a fine model's (:mod:`CTDiffusionLogic.fine`).
         slices: K, slices of a slab.
         patch: Pixels per side of a detail patch.
-        anatomy_size: Pixels per side of the anatomy grid.
+        image_size: Pixels per side of the images the model makes, where nothing else is asked for.
+        anatomy_size: Pixels per side of the anatomy grid; a fine model's coarse images have half of the image size.
         warmup_steps: Linear warm-up of the learning rate.
         decay_steps: After as many steps the learning rate falls with the inverse square root of the step.
         ema_decay: Largest decay of the moving average of the weights.
     """
 
-    anatomy: StagePreset
+    anatomy: StagePreset | None = None
     detail: StagePreset
     slices: int = 8
     patch: int = 64
+    image_size: int = 256
     anatomy_size: int = 64
     warmup_steps: int = 200
     decay_steps: int = 3000
     ema_decay: float = 0.9995
 
+    @property
+    def stages(self) -> dict[StageName, StagePreset]:
+        """The stages it trains, by name."""
+        return {"anatomy": self.anatomy, "detail": self.detail} if self.anatomy else {"detail": self.detail}
+
+    def coarse_size(self, image_size: int) -> int:
+        """Pixels per side of the images that the detail stage refines."""
+        return self.anatomy_size if self.anatomy else image_size // 2
+
+    def fits(self, plan: CorpusPlan) -> bool:
+        """Whether a corpus with this plan was prepared for its stages."""
+        return plan.is_fine == (not self.anatomy) and plan.anatomy_size == self.coarse_size(plan.image_size)
+
 
 #: "standard" is the bundled model's, as it was trained at last; "tiny" proves that a pipeline works and makes poor
-#: images; "large" wants a GPU.
+#: images; "large" wants a GPU. "fine" makes 512 x 512 of other models' 256 x 256: few features on many pixels, and
+#: convolutions at full resolution for grain of one pixel. A pass costs about 2.3 times what one of the standard detail
+#: stage costs at 256 x 256.
 PRESETS: dict[str, Preset] = {
     "standard": Preset(
         anatomy=StagePreset(
@@ -165,7 +186,29 @@ PRESETS: dict[str, Preset] = {
         decay_steps=10000,
         ema_decay=0.9998,
     ),
+    "fine": Preset(
+        detail=StagePreset(
+            channels=(32, 48),
+            layers=1,
+            attention=False,
+            batch=4,
+            learning_rate=1e-3,
+            level_mean=0.0,
+            level_std=1.4,
+            sigma_floor=0.0,
+            parametrization="edm",
+            coarse_noise=0.03,
+            refiner_channels=24,
+            refiner_blocks=1,
+        ),
+        patch=128,
+        image_size=512,
+        decay_steps=1000,
+        ema_decay=0.998,
+    ),
 }
+#: Those that train models which make volumes; the others train fine models.
+WHOLE_PRESETS = tuple(name for name, preset in PRESETS.items() if preset.anatomy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +218,8 @@ class TrainOptions:
     Args:
         data: Files and folders of real CT scans, searched recursively.
         run: Folder of the run; made if it is not there.
-        image_size: Pixels per side of the images the model makes; a multiple of the anatomy size.
+        image_size: Pixels per side of the images the model makes; a multiple of the anatomy size. 0 becomes the
+            preset's own.
         preset: A name in :data:`PRESETS`.
         max_minutes: Time budget of this call, preparation included; None for no limit.
         epochs: Stop when so many epochs have been trained in all; an epoch shows as many slabs as there are slices.
@@ -190,7 +234,7 @@ class TrainOptions:
             whose end the learning rate falls almost to nothing; 0: never.
         checkpoint_minutes: Time between checkpoints.
         loader_threads: Threads that prepare batches, per stage; 0: none beside the one that trains; None: 0 on the
-            CPU, else 1.
+            CPU, else as many as the cores allow, up to 4.
         fidelity_every: Epochs between measurements of how real the images are; "auto": as often as about 5 % of the
             time allows; "off": never.
         fidelity_extractor: Feature extractor of these measurements, as
@@ -201,7 +245,7 @@ class TrainOptions:
 
     data: tuple[Path, ...]
     run: Path
-    image_size: int = 256
+    image_size: int = 0
     preset: str = "standard"
     max_minutes: float | None = None
     epochs: int | None = None
@@ -220,6 +264,10 @@ class TrainOptions:
     name: str = ""
     note: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.image_size and self.preset in PRESETS:
+            object.__setattr__(self, "image_size", PRESETS[self.preset].image_size)  # as frozen dataclasses do it
+
     def check(self) -> Preset:
         """Return the preset.
 
@@ -234,6 +282,8 @@ class TrainOptions:
                 f"The image size must be a multiple of {preset.anatomy_size}, got {self.image_size}.",
                 remedy="Use 128, 256 or 512.",
             )
+        if not preset.anatomy:
+            self._check_fine()
         for value, what in ((self.max_minutes, "--max-minutes"), (self.epochs, "--epochs")):
             if value is not None and value <= 0:
                 raise UsageError(f"{what} must be positive, got {value}.")
@@ -246,3 +296,12 @@ class TrainOptions:
         if self.resume and self.init:
             raise UsageError("--init and --resume exclude each other.", remedy="Use --init with a new run folder.")
         return preset
+
+    def _check_fine(self) -> None:
+        wrong = {"--use-labels": self.use_labels, "--fidelity-every": self.fidelity_every not in ("auto", "off")}
+        for option, given in wrong.items():
+            if given:
+                raise UsageError(
+                    f"{option} does not go with --preset {self.preset}: a fine model makes no volumes by itself.",
+                    remedy=f"Leave out {option}.",
+                )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from safetensors.torch import load_file, save_file
@@ -59,6 +60,8 @@ def train(
     """
     begin = time.monotonic()
     preset = options.check()
+    if preset.anatomy is None:
+        options = replace(options, fidelity_every="off")  # a fine model makes no volumes to be measured
     processes = this_process()
     if processes.are_several and options.device not in ("auto", "cpu", "cuda"):
         raise UsageError(
@@ -124,11 +127,12 @@ def _start(options: TrainOptions, preset: Preset, report: OnEvent) -> PreparedCo
         report("index", {"path": str(path)})
     prepare_options = PrepareOptions(
         image_size=options.image_size,
-        anatomy_size=preset.anatomy_size,
+        anatomy_size=preset.coarse_size(options.image_size),
         slices=preset.slices,
         hold_out=options.hold_out,
         use_labels=options.use_labels,
         seed=options.seed,
+        fine=preset.anatomy is None,
     )
     forget_fingerprints(options.run)  # of a preparation before this one
     corpus = prepare(

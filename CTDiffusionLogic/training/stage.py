@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +18,9 @@ from CTDiffusionLogic.corpus.stream import SlabStream
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
 from CTDiffusionLogic.noise import SlabLoss
-from CTDiffusionLogic.training.options import Preset, StagePreset
+from CTDiffusionLogic.training.options import Preset, StageName, StagePreset
 from CTDiffusionLogic.training.schedule import learning_rate
 
-StageName = Literal["anatomy", "detail"]
 STAGES: tuple[StageName, ...] = ("anatomy", "detail")
 #: Noise of these fixed batches measures the held-out loss, the same at every epoch.
 HELD_OUT_BATCHES = 4
@@ -40,7 +39,7 @@ class StageTrainer:
 
     def __init__(self, stage: StageName, preset: Preset, plan: CorpusPlan, cache: Path, accelerator, *, seed: int):  # type: ignore[no-untyped-def]
         self.stage, self.preset, self.accelerator, self.seed = stage, preset, accelerator, seed
-        self.recipe: StagePreset = getattr(preset, stage)
+        self.recipe: StagePreset = preset.stages[stage]
         config = DenoiserConfig(
             stage=stage,
             slices=preset.slices,
@@ -65,7 +64,13 @@ class StageTrainer:
             sigma_data=config.sigma_data,
             sigma_floor=self.recipe.sigma_floor,
         )
-        shared = {"slices": preset.slices, "patch": preset.patch, "seed": seed, "batch": self.recipe.batch}
+        shared: dict[str, Any] = {
+            "slices": preset.slices,
+            "patch": min(preset.patch, plan.image_size),
+            "seed": seed,
+            "batch": self.recipe.batch,
+            "coarse_noise": self.recipe.coarse_noise,
+        }
         self.stream = SlabStream(plan, cache, stage=stage, **shared)
         self.held_out = SlabStream(plan, cache, stage=stage, split="held-out", **shared) if plan.held_out else None
         optimizer = torch.optim.AdamW(

@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from CTDiffusionLogic.denoiser.network import SlabDenoiser
 from CTDiffusionLogic.generation import GenerationModel, GenerationRequest, generate
 from CTDiffusionLogic.models import find_model
-from CTDiffusionLogic.training.options import PRESETS
+from CTDiffusionLogic.training.options import WHOLE_PRESETS
 
 #: Kinds of operations by parts of their names; the first that fits counts.
 TERMS: dict[str, tuple[str, ...]] = {
@@ -64,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a model file (default: the bundled one)")
-    parser.add_argument("--preset", choices=sorted(PRESETS), help="random weights of this architecture instead")
+    parser.add_argument("--preset", choices=sorted(WHOLE_PRESETS), help="random weights of this architecture instead")
     parser.add_argument("--slices", type=int, default=64)
     parser.add_argument("--spacing-mm", type=float, default=3.0)
     parser.add_argument("--steps", type=int, help="of anatomy (default: the model's)")

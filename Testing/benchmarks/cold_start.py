@@ -25,7 +25,7 @@ from bench_tools import REPOSITORY, Goal, machine, number, table, tell_goals, wr
 from CTDiffusionLogic.bundle import read_header
 from CTDiffusionLogic.cli.events import Failed, Slices, parse_line
 from CTDiffusionLogic.models import find_model
-from CTDiffusionLogic.training.options import PRESETS
+from CTDiffusionLogic.training.options import WHOLE_PRESETS
 
 FIRST_SLICE_S = 8.0
 #: Seconds for 64 slices, by pixels per side.
@@ -38,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, help="a model file (default: the bundled one)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 128], help="pixels per side")
     parser.add_argument("--slices", type=int, default=64)
-    parser.add_argument("--preset", default="standard", choices=sorted(PRESETS), help="of random weights")
+    parser.add_argument("--preset", default="standard", choices=sorted(WHOLE_PRESETS), help="of random weights")
     parser.add_argument("--steps", type=int, help="of both stages (default: the model's)")
     parser.add_argument("--facts", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(words)

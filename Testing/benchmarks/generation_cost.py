@@ -34,7 +34,7 @@ from CTDiffusionLogic.generation import GenerationRequest, generate
 from CTDiffusionLogic.guidance import GUIDED_FROM
 from CTDiffusionLogic.sampling import DDPM_STEPS, SAMPLERS, Pass, ddpm_times, sample_ancestral
 from CTDiffusionLogic.slab_plan import plan_volume
-from CTDiffusionLogic.training.options import PRESETS
+from CTDiffusionLogic.training.options import WHOLE_PRESETS
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -43,7 +43,9 @@ def main(words: Sequence[str] | None = None) -> None:
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--model", type=Path, help="a model file; without it, random weights")
-    parser.add_argument("--preset", default="standard", choices=sorted(PRESETS), help="architecture of random weights")
+    parser.add_argument(
+        "--preset", default="standard", choices=sorted(WHOLE_PRESETS), help="architecture of random weights"
+    )
     parser.add_argument("--slices", type=int, nargs="+", default=[16, 32, 64, 128, 256], metavar="N")
     parser.add_argument("--compare", type=int, default=64, metavar="N", help="slices of the volume both routes make")
     parser.add_argument("--spacing-mm", type=float, default=3.0, help="distance of slices")

@@ -46,7 +46,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from CTDiffusionLogic.corpus.stream import SlabStream
 from CTDiffusionLogic.denoiser.network import SlabDenoiser
-from CTDiffusionLogic.training.options import PRESETS, TrainOptions
+from CTDiffusionLogic.training.options import PRESETS, WHOLE_PRESETS, TrainOptions
 
 LOOPS = ("ours", "diffusers", "MONAI", "diffusers, own network", "MONAI, own network")
 DATA_SHARE = 0.05
@@ -58,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="folder of a training (plan and cache); read only")
-    parser.add_argument("--preset", default="standard", choices=sorted(PRESETS))
+    parser.add_argument("--preset", default="standard", choices=sorted(WHOLE_PRESETS))
     parser.add_argument("--stage", nargs="+", default=["anatomy", "detail"], choices=["anatomy", "detail"])
     parser.add_argument("--loops", nargs="+", default=list(LOOPS), choices=LOOPS)
     parser.add_argument("--batch", type=int, help="slabs a step (default: the preset's)")
@@ -204,6 +204,7 @@ def measure_ours(
 ) -> dict[str, Any]:
     """Our own step and stream, as the training loop uses them."""
     from CTDiffusionLogic.allocator import keep_freed_memory
+    from CTDiffusionLogic.training.batches import loader_threads
     from CTDiffusionLogic.training.loop import make_accelerator
     from CTDiffusionLogic.training.stage import StageTrainer
 
@@ -214,7 +215,8 @@ def measure_ours(
     for number in range(2):
         trainer.stream.batch(number)
     prepare = (time.perf_counter() - began) / 2
-    stream = trainer.stream.batches(iter(range(1_000_000)), threads=0 if device.type == "cpu" else 1)
+    threads = loader_threads(None, device, stages=1)
+    stream = trainer.batches(iter(range(1_000_000)), threads=threads)
     every = trainer.recipe.every
     found = timed(stream, lambda number, batch: trainer.train_step(number * every, batch), args)
     stream.close()

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from random_model import write_random_fine_model
 
 from CTDiffusionLogic import __version__, doctor
 from CTDiffusionLogic.cli.events import Failed, Finished, Metric, Started, parse_line
@@ -182,6 +183,16 @@ def test_a_broken_bundled_model_is_a_problem(tmp_path, monkeypatch, capfd):
     assert isinstance(last, Failed)
     assert "model torso" in last.message
     assert "Install CTDiffusion again" in last.remedy
+
+
+def test_a_bundled_fine_model_says_what_it_makes(tmp_path, monkeypatch):
+    path = write_random_fine_model(tmp_path / "fine.safetensors")
+    monkeypatch.setattr(doctor, "bundled_models", dict)
+    monkeypatch.setattr(doctor, "bundled_fine_model", lambda: {"fine": path})
+    none, fine = doctor._check_models()
+    assert (none.name, fine.name, fine.status) == ("bundled model", "model fine", "ok")
+    assert fine.text.startswith("64 to 128 pixels, sha256 ")
+    assert doctor._probe_model("fine", path).status == "ok"
 
 
 def test_extractors_say_what_is_there_and_what_to_get(tmp_path, monkeypatch):

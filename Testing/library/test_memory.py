@@ -26,6 +26,7 @@ def test_cpu_batches_follow_its_threads():
     threads = torch.get_num_threads()
     assert batch_size(DETAIL, 256, "cpu", free=2**40) == min(PER_THREAD["detail"] * threads, LARGEST_BATCH["detail"])
     assert batch_size(ANATOMY, 64, "cpu", free=2**40) == min(PER_THREAD["anatomy"] * threads, LARGEST_BATCH["anatomy"])
+    assert batch_size(DETAIL, 512, "cpu", free=2**40) == max(1, PER_THREAD["detail"] * threads // 4)  # 4 times larger
     assert batch_size(DETAIL, 256, "cpu") >= 1  # this machine's own memory
 
 

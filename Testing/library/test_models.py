@@ -19,9 +19,9 @@ PACKAGE = Path(models.__file__).parents[1]
 
 @pytest.fixture
 def installed(tmp_path) -> Path:
-    """A copy of the package elsewhere, as a wheel or Slicer's install puts it, with two models in it."""
+    """A copy of the package elsewhere, as a wheel or Slicer's install puts it, with three models in it."""
     shutil.copytree(PACKAGE, tmp_path / "lib" / "CTDiffusionLogic", ignore=shutil.ignore_patterns("*.safetensors"))
-    for name in ("torso", "head"):
+    for name in ("torso", "head", "fine"):
         (tmp_path / "lib" / "CTDiffusionLogic" / "models" / f"{name}.safetensors").touch()
     return tmp_path / "lib"
 
@@ -38,6 +38,8 @@ def test_an_installed_copy_finds_its_own(installed, tmp_path):
     assert ask(installed, "list(bundled_models())", tmp_path) == "['head', 'torso']"
     assert ask(installed, "find_model()", tmp_path) == str(folder / "torso.safetensors")
     assert ask(installed, "find_model('head')", tmp_path) == str(folder / "head.safetensors")
+    for expression in ("find_fine_model()", "find_model('fine')"):  # which is not among those that make volumes
+        assert ask(installed, expression, tmp_path) == str(folder / "fine.safetensors")
 
 
 def test_a_file_goes_before_a_bundled_model(installed, tmp_path):
