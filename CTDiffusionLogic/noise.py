@@ -80,11 +80,17 @@ class SlabLoss:
     sigma_data: float
     sigma_floor: float = 0.0
 
-    def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw ``count`` noise levels t, stratified over the batch (less variance at the same mean)."""
+    def draw_levels(self, count: int, generator: torch.Generator, *, shift: float = 0.0) -> Tensor:
+        """Draw ``count`` noise levels t, stratified over the batch (less variance at the same mean).
+
+        Args:
+            count: How many.
+            generator: On the CPU.
+            shift: Added to the mean of ln(sigma).
+        """
         u = (torch.arange(count) + torch.rand(count, generator=generator)) / count
         z = torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4))
-        return torch.sigmoid(self.mean + self.std * z)[torch.randperm(count, generator=generator)]
+        return torch.sigmoid(self.mean + shift + self.std * z)[torch.randperm(count, generator=generator)]
 
     def __call__(self, denoiser: Denoiser, x0: Tensor, noise: Tensor, t: Tensor, conditions: SlabConditions) -> Tensor:
         """Return the loss of each slab, (B,), averaged over the pixels of its unknown slices."""

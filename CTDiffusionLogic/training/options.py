@@ -27,6 +27,7 @@ class StagePreset:
         every: This stage learns at every so many steps.
         learning_rate: At the end of the warm-up.
         level_mean, level_std: ln(sigma) of the noise levels trained on ~ N(mean, std).
+        level_shift: Added to the mean at first; gone after ``level_steps`` of the preset.
         sigma_floor: See :class:`~CTDiffusionLogic.noise.SlabLoss`.
         coarse_noise: Largest standard deviation of the noise on the anatomy that detail learns from, in intensities.
         parametrization, skip_sigma: See :func:`~CTDiffusionLogic.noise.precondition`.
@@ -45,6 +46,7 @@ class StagePreset:
     parametrization: Parametrization
     coarse_noise: float = 0.12
     skip_sigma: float = 0.0
+    level_shift: float = 0.0
     mid_attention: bool = True
     refiner_channels: int = 0
     refiner_blocks: int = 0
@@ -61,6 +63,7 @@ class Preset:
         patch: Pixels per side of a detail patch.
         image_size: Pixels per side of the images the model makes, where nothing else is asked for.
         anatomy_size: Pixels per side of the anatomy grid; a fine model's coarse images have half of the image size.
+        level_steps: Over as many steps the noise levels fall to where they stay.
         warmup_steps: Linear warm-up of the learning rate.
         decay_steps: After as many steps the learning rate falls with the inverse square root of the step.
         ema_decay: Largest decay of the moving average of the weights.
@@ -72,6 +75,7 @@ class Preset:
     patch: int = 64
     image_size: int = 256
     anatomy_size: int = 64
+    level_steps: int = 3000
     warmup_steps: int = 200
     decay_steps: int = 3000
     ema_decay: float = 0.9995
@@ -104,6 +108,7 @@ PRESETS: dict[str, Preset] = {
             learning_rate=1e-3,
             level_mean=-0.2,
             level_std=1.5,
+            level_shift=1.2,
             sigma_floor=0.1,
             parametrization="x0",
             skip_sigma=0.1,
@@ -164,6 +169,7 @@ PRESETS: dict[str, Preset] = {
             learning_rate=4e-4,
             level_mean=-0.2,
             level_std=1.5,
+            level_shift=1.2,
             sigma_floor=0.1,
             parametrization="x0",
             skip_sigma=0.1,

@@ -39,7 +39,8 @@ class Choice:
         loss: Of :class:`RuledLoss`.
         data: Names in :data:`DATA_CHANGES`.
         plan: Of the corpus plan.
-        optimiser: "batch" (slabs a step), "learning_rate" (times the shipped one), "cooldown" (share of the budget).
+        optimiser: "batch" (slabs a step), "learning_rate" (times the shipped one), "cooldown" (share of the
+            budget), "level_shift" (of the first steps).
         sampling: Of the card.
         trained: Whose weights are used; "" for its own.
         baseline: Another library's recipe, see training_baselines.py: "MONAI" or "diffusers".
@@ -92,9 +93,16 @@ CHOICES: dict[str, Choice] = {
     "flow matching": Choice(
         question="parametrisation", network={"parametrization": "flow"}, loss={"rule": "velocity"}
     ),
-    "levels of EDM (-1.2, 1.2)": Choice(question="noise levels", loss={"mean": -1.2, "std": 1.2}),
-    "higher (0.4, 1.7)": Choice(question="noise levels", loss={"mean": 0.4, "std": 1.7}),
-    "much higher (1.2, 1.7)": Choice(question="noise levels", loss={"mean": 1.2, "std": 1.7}),
+    "low levels from the start (-0.2, 1.5)": Choice(question="noise levels", optimiser={"level_shift": 0.0}),
+    "levels of EDM (-1.2, 1.2)": Choice(
+        question="noise levels", loss={"mean": -1.2, "std": 1.2}, optimiser={"level_shift": 0.0}
+    ),
+    "high levels to the end (0.4, 1.7)": Choice(
+        question="noise levels", loss={"mean": 0.4, "std": 1.7}, optimiser={"level_shift": 0.0}
+    ),
+    "higher ones (1.2, 1.7)": Choice(
+        question="noise levels", loss={"mean": 1.2, "std": 1.7}, optimiser={"level_shift": 0.0}
+    ),
     "weight: EDM's, no floor": Choice(question="loss weighting", loss={"sigma_floor": 0.02}),
     "weight: x0": Choice(question="loss weighting", loss={"rule": "x0"}),
     "weight: noise (DDPM)": Choice(question="loss weighting", loss={"rule": "noise"}),

@@ -186,6 +186,7 @@ def train(
     recipe, preset = PRESETS["standard"].anatomy, PRESETS["standard"]
     own = {"mean": recipe.level_mean, "std": recipe.level_std, "sigma_floor": recipe.sigma_floor}
     loss = RuledLoss(**{**own, "sigma_data": network.config.sigma_data, **choice.loss})
+    first = float(choice.optimiser.get("level_shift", recipe.level_shift))
     batch = int(choice.optimiser.get("batch", BATCH))
     peak = recipe.learning_rate * float(choice.optimiser.get("learning_rate", 1.0))
     cooldown = Cooldown.of_last(
@@ -212,7 +213,8 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             generator = torch.Generator().manual_seed(1000 * seed + step)
-            levels = loss.draw_levels(batch, generator)
+            shift = first * (1 - budget.share(step, began))  # in a few minutes as over the first steps of a training
+            levels = loss.draw_levels(batch, generator, shift=shift)
             noise = torch.randn(x0.shape, generator=generator)
             value = loss(network, x0, noise, levels, conditions).mean()
             optimizer.zero_grad(set_to_none=True)

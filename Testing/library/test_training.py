@@ -20,15 +20,17 @@ from safetensors.torch import save_file
 
 from CTDiffusionLogic.bundle import load_denoisers, load_model
 from CTDiffusionLogic.errors import InputError, UsageError
+from CTDiffusionLogic.noise import SlabLoss
 from CTDiffusionLogic.phantom import torso_phantom
 from CTDiffusionLogic.training import loop, run_fingerprints
 from CTDiffusionLogic.training import run as training_run
 from CTDiffusionLogic.training.checkpoint import load_newest, save_checkpoint
 from CTDiffusionLogic.training.contact_sheet import TILE
 from CTDiffusionLogic.training.loop import MetricsLog
-from CTDiffusionLogic.training.options import TrainOptions
+from CTDiffusionLogic.training.options import PRESETS, TrainOptions
 from CTDiffusionLogic.training.run import train
-from CTDiffusionLogic.training.schedule import COOLEST, REWARM_STEPS, Cooldown, learning_rate, rewarmed
+from CTDiffusionLogic.training.schedule import COOLEST, REWARM_STEPS, Cooldown, learning_rate, level_shift, rewarmed
+from CTDiffusionLogic.training.stage import HELD_OUT_BATCHES
 from CTDiffusionLogic.volume_io import write_volume
 
 pytestmark = pytest.mark.usefixtures("rough_body_positions")
@@ -71,6 +73,34 @@ def test_learning_rate_warms_up_holds_and_decays():
     assert rate(0) == pytest.approx(1e-5)
     assert rate(99) == rate(999) == 1e-3
     assert rate(4000) == pytest.approx(5e-4)
+
+
+def test_noise_levels_begin_high_and_come_down_to_stay():
+    assert [level_shift(step, first=1.2, steps=100) for step in (0, 50, 100, 900)] == [1.2, 0.6, 0.0, 0.0]
+    loss = SlabLoss(mean=-0.2, std=1.5, sigma_data=0.5)
+    plain, shifted = (torch.logit(loss.draw_levels(999, torch.Generator().manual_seed(0), shift=s)) for s in (0, 0.7))
+    assert torch.allclose(shifted - plain, torch.tensor(0.7), atol=2e-3)
+
+
+def test_the_levels_of_a_step_shift_only_what_is_learnt_from(scans, rough_body_positions, tmp_path, monkeypatch):
+    """The held-out loss stays where it is in the end, so that it can be compared over a training."""
+    tiny = PRESETS["tiny"]
+    for name in ("anatomy", "detail"):
+        tiny = replace(tiny, **{name: replace(getattr(tiny, name), level_shift=1.0)})
+    monkeypatch.setitem(PRESETS, "tiny", tiny)
+    shifts: list[float] = []
+    draw = SlabLoss.draw_levels
+
+    def seen(self, count, generator, *, shift=0.0):
+        shifts.append(shift)
+        return draw(self, count, generator, shift=shift)
+
+    monkeypatch.setattr(SlabLoss, "draw_levels", seen)
+    result = train(TrainOptions(data=(scans,), run=tmp_path / "run", fidelity_every="off", **{**TINY, "epochs": 1}))
+    learnt = sorted((shift for shift in shifts if shift), reverse=True)
+    assert learnt[:2] == [1.0, 1.0], "both stages"
+    assert learnt[-1] == pytest.approx(1 - (result.steps - 1) / tiny.level_steps)
+    assert shifts.count(0.0) >= 2 * HELD_OUT_BATCHES
 
 
 def test_a_cooldown_falls_in_a_line_over_the_last_steps():
