@@ -210,13 +210,12 @@ def load_denoiser(model: ModelFile, stage: str, device: torch.device | str = "cp
     """
     import torch
 
-    from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
+    from CTDiffusionLogic.denoiser.network import DenoiserConfig, empty_denoiser
 
     weights = {name.removeprefix(f"{stage}."): t for name, t in model.tensors.items() if name.startswith(f"{stage}.")}
     try:
         config = DenoiserConfig.from_dict(_bounded(model.card["stages"][stage]))
-        with torch.device("meta"):  # takes no memory: a card cannot ask for more than the file holds
-            denoiser = SlabDenoiser(config)
+        denoiser = empty_denoiser(config)  # takes no memory: a card cannot ask for more than the file holds
         wanted = {name: tuple(t.shape) for name, t in denoiser.state_dict().items()}
     except Exception as error:  # diffusers raises nearly anything for a configuration that makes no sense
         cause = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -8,6 +8,7 @@ around the U-Net import together.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import logging
@@ -45,6 +46,25 @@ def import_unet() -> Any:
     from diffusers import UNet2DModel
 
     return UNet2DModel
+
+
+@contextmanager
+def collector_rests() -> Iterator[None]:
+    """Within the block, which imports torch and what else is heavy, Python's garbage collector does nothing.
+
+    What imports make stays; to look through it all again whenever it has grown by a quarter took 0.3 of the 2.4 s of
+    processor time of the imports of ``ctdiffusion generate``. Afterwards it is not looked through either. Where torch
+    has been imported before, there is little to spare, and nothing is changed.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextmanager

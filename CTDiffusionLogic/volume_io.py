@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from CTDiffusionLogic.atomic import atomic_file
-from CTDiffusionLogic.dicom_read import read_dicom_file, read_dicom_folder
-from CTDiffusionLogic.dicom_series import DicomSeries
-from CTDiffusionLogic.dicom_write import write_synthetic_dicom
 from CTDiffusionLogic.errors import InputError, UsageError
 from CTDiffusionLogic.image_files import (
     READABLE_SUFFIXES,
@@ -18,6 +16,9 @@ from CTDiffusionLogic.image_files import (
     write_image_file,
 )
 from CTDiffusionLogic.volume import CTVolume
+
+if TYPE_CHECKING:  # pydicom is imported where DICOM is read or written: most volumes come and go without it
+    from CTDiffusionLogic.dicom_series import DicomSeries
 
 __all__ = ["READABLE_SUFFIXES", "WRITABLE_SUFFIXES", "output_kind", "read_volume", "write_volume"]
 
@@ -40,8 +41,12 @@ def read_volume(path: str | Path, *, require_hu: bool = True) -> CTVolume:
     """
     path = Path(path)
     if path.is_dir():
+        from CTDiffusionLogic.dicom_read import read_dicom_folder
+
         return read_dicom_folder(path)
     if path.is_file() and not image_suffix(path):
+        from CTDiffusionLogic.dicom_read import read_dicom_file
+
         return read_dicom_file(path)
     if not path.exists():
         raise InputError(f"{path} does not exist.", remedy="Check the path.")
@@ -91,6 +96,8 @@ def write_volume(
     """
     kind = output_kind(path)
     if kind == "dicom":
+        from CTDiffusionLogic.dicom_write import write_synthetic_dicom
+
         write_synthetic_dicom(volume, Path(path), reference=reference, same_space=same_space, created=created)
         return
     with atomic_file(Path(path)) as temporary:

@@ -63,9 +63,12 @@ class CopyCheck:
         """
         if self._fingerprints is None:
             return volume
-        from CTDiffusionLogic.fidelity.fingerprints import check_volume
+        from CTDiffusionLogic.fidelity.fingerprints import CopyFinding, check_volume
 
-        finding = check_volume(volume, self._fingerprints)
+        try:
+            finding = check_volume(volume, self._fingerprints)
+        except ImportError as error:  # scipy, which comes this late: the check is lost, the volume must not be
+            finding = CopyFinding(False, None, f"Not checked for copies of training scans: {error}.")
         if finding.copy or finding.closest is None:
             self._console.emit(Warned(f"Volume {number}: {finding.sentence}" if volumes > 1 else finding.sentence))
         ratio = None if finding.closest is None else round(finding.closest.ratio, 4)

@@ -31,6 +31,7 @@ from CTDiffusionLogic.cli.matrix import add_matrix_arguments, find_fine, load_fi
 from CTDiffusionLogic.cli.outputs import Output, check_outputs, check_space, plan_outputs
 from CTDiffusionLogic.errors import ModelFileError, OutputError
 from CTDiffusionLogic.models import DEFAULT_MODEL, bundled_models, find_model
+from CTDiffusionLogic.narrow_import import collector_rests
 from CTDiffusionLogic.processes import Processes, this_process
 
 if TYPE_CHECKING:
@@ -153,11 +154,12 @@ def _generate_all(
         _prepare_preview(args.preview_dir, 2 * math.prod(shape) * len(outputs))
     is_cancelled.check()
 
-    from CTDiffusionLogic import generation
-    from CTDiffusionLogic.completion import complete
-    from CTDiffusionLogic.device import choose_device, describe_device, set_threads
-    from CTDiffusionLogic.fidelity.independent import independent_slices
-    from CTDiffusionLogic.generation import GenerationModel, GenerationRequest
+    with collector_rests():
+        from CTDiffusionLogic import generation
+        from CTDiffusionLogic.completion import complete
+        from CTDiffusionLogic.device import choose_device, describe_device, set_threads
+        from CTDiffusionLogic.fidelity.independent import independent_slices
+        from CTDiffusionLogic.generation import GenerationModel, GenerationRequest
 
     set_threads(args.threads)
     device = choose_device(processes.device_name(args.device))

@@ -41,6 +41,8 @@ def plan_outputs(out: str, count: int) -> list[Output]:
     from CTDiffusionLogic.volume_io import output_kind
 
     is_folder = output_kind(out) == "dicom"
+    if is_folder:
+        from CTDiffusionLogic import dicom_write  # noqa: F401  # where it is missing, that shows before the work
     path = Path(out)
     if count == 1:
         return [Output(path, is_folder)]

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
 
 from CTDiffusionLogic.corpus.resample import BODY_HU
 from CTDiffusionLogic.errors import InputError
@@ -83,6 +82,8 @@ def describe_windows(hu: NDArray[np.int16], spacing_mm: tuple[float, float, floa
             f"The volume is {length:.0f} mm long; the search for copies needs {WINDOW_MM:.0f} mm.",
             remedy="Give a longer volume.",
         )
+    from scipy import fft, ndimage  # here: generate imports this file, and a few slices are no window
+
     pictures, bodies, starts = _coarse(hu, spacing_mm)
     margins_mm = [
         (n * mm - int(n * mm / _PIXEL_MM) * _PIXEL_MM) / 2 for n, mm in zip(hu.shape[1:], spacing_mm[1:], strict=True)
@@ -129,6 +130,8 @@ def _coarse(
     hu: NDArray[np.int16], spacing_mm: tuple[float, float, float]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.floating]]:
     """The volume on planes of 5 mm and pixels of 6 mm: clipped HU, whether there is body, where the planes begin."""
+    from scipy import ndimage
+
     low, high = _HU_RANGE
     (along, starts), (down, _), (across, _) = (
         _averaging(count, gap, size)
@@ -157,6 +160,8 @@ def _averaging(count: int, gap_mm: float, size_mm: float) -> tuple[NDArray[np.fl
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The largest connected piece: of this window alone, so that what lies beyond it changes nothing."""
+    from scipy import ndimage
+
     labels, count = ndimage.label(mask)
     return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])) if count else mask
 

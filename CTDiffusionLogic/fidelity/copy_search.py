@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from CTDiffusionLogic.fidelity.body_windows import BodyWindows
 
@@ -132,6 +131,8 @@ def find_closest(numbers: NDArray[np.float32], reference: Reference, *, without:
     Returns:
         None where there are no windows on one of the sides.
     """
+    from scipy.spatial.distance import cdist  # here: slow to import, and generate imports this file
+
     order = np.argsort(reference.patients, kind="stable")  # of thousands of patients each is a piece of one array
     order = order[reference.patients[order] != (-1 if without is None else without)]
     patients, starts = np.unique(reference.patients[order], return_index=True)

@@ -94,6 +94,19 @@ def test_denoisers_compute_what_they_computed_before_saving(model_path, denoiser
         assert (before - after).abs().max() < 5e-3  # float16 rounding of the weights, not more
 
 
+def test_networks_are_built_of_the_file_and_of_nothing_drawn_at_random(model_path, denoisers):
+    model = load_model(model_path)
+    state = torch.get_rng_state()
+    loaded = load_denoisers(model)
+    assert torch.equal(torch.get_rng_state(), state), "weights that are overwritten at once are not drawn"
+    for stage, net in zip(("anatomy", "detail"), loaded, strict=True):
+        own, stored = denoisers[stage].state_dict(), model.tensors
+        for name, weight in net.state_dict().items():
+            assert torch.equal(weight, stored[f"{stage}.{name}"].float()), name
+            assert weight.dtype == torch.float32 and weight.stride() == own[name].stride(), f"the layout of {name}"
+            assert not weight.requires_grad
+
+
 def test_equal_models_give_equal_bytes(tmp_path):
     # The library alone gives the header another order from call to call (a Rust HashMap, seeded anew each time).
     tensors = {f"{stage}.w{i}": torch.full((i + 1,), i / 3) for stage in ("detail", "anatomy") for i in range(4)}

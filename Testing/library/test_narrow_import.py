@@ -1,5 +1,6 @@
 """The U-Net without the rest of diffusers, and the rest of diffusers afterwards."""
 
+import gc
 import importlib
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import types
 import pytest
 
 from CTDiffusionLogic import narrow_import
-from CTDiffusionLogic.narrow_import import absent, import_unet, not_run
+from CTDiffusionLogic.narrow_import import absent, collector_rests, import_unet, not_run
 
 IN_A_FRESH_PROCESS = """
 import sys
@@ -81,3 +82,17 @@ def test_what_is_absent_is_so_for_a_while():
     import wave
 
     assert wave.open
+
+
+def test_the_collector_rests_while_torch_is_imported_and_then_leaves_it_alone(monkeypatch):
+    monkeypatch.setattr(sys, "modules", {name: m for name, m in sys.modules.items() if name != "torch"})
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(gc.isenabled()))  # for good, in this process
+    frozen = []
+    with pytest.raises(ImportError), collector_rests():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled() and frozen == [False]
+    sys.modules["torch"] = types.ModuleType("torch")
+    with collector_rests():
+        assert gc.isenabled()
+    assert frozen == [False]

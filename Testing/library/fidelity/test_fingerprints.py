@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -157,6 +158,31 @@ def test_generate_warns_before_a_copy_is_shared(printed, generated, tmp_path, ca
     code, events = command(capfd, *words, tmp_path / "c.nrrd", "--check-copies")
     assert code == 0 and not any(isinstance(event, Warned) for event in events)
     assert read_volume(tmp_path / "c.nrrd").metadata["copy_check"] == "no copy found"
+
+
+def test_a_volume_is_not_lost_where_the_check_cannot_be_made(printed, generated, tmp_path, capfd, monkeypatch):
+    generated(1)
+    monkeypatch.setitem(sys.modules, "scipy", None)  # as if it were missing or broken
+    code, events = command(capfd, "generate", "--model", printed, "--slices", "24", "--out", tmp_path / "a.nrrd")
+    assert code == 0, events[-1]
+    warnings = [event.message for event in events if isinstance(event, Warned)]
+    assert len(warnings) == 1 and warnings[0].startswith("Not checked for copies of training scans: ")
+    assert read_volume(tmp_path / "a.nrrd").metadata["copy_check"] == "not checked"
+
+
+#: Slow to import, and of no use to a few slices.
+SPARED = {"scipy", "pydicom", "torch._dynamo", "diffusers.pipelines", "diffusers.schedulers", "monai", "matplotlib"}
+
+
+def test_generate_imports_only_what_a_few_slices_need(printed, tmp_path):
+    words = ["generate", "--model", str(printed), "--slices", "6", "--steps", "1", "--detail-steps", "1"]
+    words += ["--device", "cpu", "--threads", "1", "--out", str(tmp_path / "a.nrrd")]
+    script = "import sys; from CTDiffusionLogic.cli.main import main; code = main(sys.argv[2:])\n"
+    script += "print(code, sorted(set(sys.argv[1].split()) & set(sys.modules)))"
+    command = [sys.executable, "-c", script, " ".join(SPARED), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+    assert read_volume(tmp_path / "a.nrrd").metadata["copy_check"] == "not checked", "its 18 mm are too short"
 
 
 def test_a_model_without_fingerprints_says_so_when_asked(plain, generated, tmp_path, capfd):
