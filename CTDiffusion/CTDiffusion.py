@@ -13,6 +13,7 @@ from typing import Any
 
 import slicer
 from CTDiffusionLib import Comparison, CornerAnnotation, Layouts, SampleVolumes, SceneVolumes, SelfTest, SyntheticFile
+from CTDiffusionLib.CompleteLogic import CompleteLogic
 from CTDiffusionLib.EvaluateLogic import EvaluateLogic
 from CTDiffusionLib.ExportLogic import ExportLogic
 from CTDiffusionLib.GenerateLogic import GenerateLogic
@@ -136,6 +137,11 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
         return GenerateLogic()
 
     @cached_property
+    def completions(self) -> CompleteLogic:
+        """What completes real scans; made when it is first needed."""
+        return CompleteLogic(self.generation.worker)
+
+    @cached_property
     def exports(self) -> ExportLogic:
         """What exports; made when it is first needed."""
         return ExportLogic()
@@ -170,6 +176,10 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
         """Generate volumes into the scene; see CTDiffusionLib.GenerateLogic.generate."""
         return self.generation.generate(**options)
 
+    def complete(self, volume: Any, **options: Any) -> Any:
+        """Make what a real scan lacks; see CTDiffusionLib.CompleteLogic.complete."""
+        return self.completions.complete(volume, **options)
+
     def getParameterNode(self) -> Any:
         """The choices of the comparison in the scene; see CTDiffusionLib.CompareParameters."""
         return self.getParameterNodes()[0]
@@ -177,6 +187,7 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
     def getParameterNodes(self) -> tuple[Any, ...]:
         """The module's choices in the scene, all in one node: of comparison, generations, exports and so on."""
         from CTDiffusionLib.CompareParameters import CompareParameters
+        from CTDiffusionLib.CompleteParameters import CompleteParameters
         from CTDiffusionLib.EvaluateParameters import EvaluateParameters
         from CTDiffusionLib.ExportParameters import ExportParameters
         from CTDiffusionLib.GenerateParameters import GenerateParameters
@@ -191,6 +202,7 @@ class CTDiffusionLogic(ScriptedLoadableModuleLogic):
             TrainParameters,
             ReaderParameters,
             EvaluateParameters,
+            CompleteParameters,
         )
         node = super().getParameterNode()
         return tuple(wrap(node) for wrap in wraps)
@@ -210,6 +222,7 @@ class CTDiffusionTest(ScriptedLoadableModuleTest):
             self.test_trainingScans,
             self.test_export,
             self.test_report,
+            self.test_completion,
             self.test_sampleData,
             self.test_panels,
             self.test_installation,
@@ -233,6 +246,10 @@ class CTDiffusionTest(ScriptedLoadableModuleTest):
     def test_report(self) -> None:
         """A report becomes a table and plots; a measurement without volumes, or with wrong ones, is refused."""
         SelfTest.evaluation(self)
+
+    def test_completion(self) -> None:
+        """What a scan lacks is planned on its own grid; what cannot be done is refused before a worker starts."""
+        SelfTest.completion(self)
 
     def test_sampleData(self) -> None:
         """The phantom is offered, and drawn without a download."""

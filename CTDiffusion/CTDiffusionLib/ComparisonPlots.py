@@ -15,6 +15,7 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from . import HounsfieldCurves, Layouts
+from .PlotNodes import drawLine
 from .SceneVolumes import rasBounds
 from .SlicerHost import nodesByClass
 
@@ -179,13 +180,7 @@ def _chart(
         series = _findOrAdd(scene, "vtkMRMLPlotSeriesNode", f"{kind}, {role}")
         series.SetName(name)
         series.SetAndObserveTableNodeID(table.GetID())
-        series.SetXColumnName(axes[0])
-        series.SetYColumnName(name)
-        series.SetPlotType(series.PlotTypeScatter)
-        series.SetMarkerStyle(series.MarkerStyleNone)
-        series.SetLineStyle(series.LineStyleSolid if role == "real" else series.LineStyleDash)
-        series.SetLineWidth(2)
-        series.SetColor(*colour)
+        drawLine(series, axes[0], name, colour, style="Solid" if role == "real" else "Dash")
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
     chart.SetTitle(title)
     chart.SetXAxisTitle(axes[0])

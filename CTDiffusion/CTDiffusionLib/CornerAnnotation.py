@@ -13,15 +13,18 @@ from typing import Any
 import slicer
 import vtk
 
+from .Provenance import isPartlyReal
 from .SlicerHost import nodesByClass
 from .SyntheticFile import recogniseFile
 from .VolumeRendering import renderedVolumes
 
 TEXT = "SYNTHETIC - not for diagnosis"
+#: Where a completed scan is shown, some of whose slices are a patient's.
+PARTLY_REAL_TEXT = "SYNTHETIC, PARTLY REAL - not for diagnosis"
 #: Amber: seen on air and on bone alike, and no colour of Slicer's own annotations.
 COLOUR = (1.0, 0.78, 0.2)
-#: Font sizes in points, and the width of the words in font sizes: in narrow views they get smaller, not cut.
-_LARGEST, _SMALLEST, _WIDTH = 18, 8, 14.5
+#: Font sizes in points, and the width of a letter in font sizes: in narrow views they get smaller, not cut.
+_LARGEST, _SMALLEST, _WIDTH = 18, 8, 0.5
 
 #: Set on a vtkMRMLSliceCompositeNode where something else than Slicer's blending shows the foreground: a lens.
 REVEALS_FOREGROUND_ATTRIBUTE = "CTDiffusion.RevealsForeground"
@@ -49,7 +52,12 @@ def slicerRenderer(layoutName: str) -> Any:
 
 
 def showsSynthetic(view: Any) -> bool:
-    """Whether a view shows a synthetic volume: as background, as a foreground that is not transparent, or in 3D.
+    """Whether a view shows a synthetic volume; see shownSynthetic."""
+    return bool(shownSynthetic(view))
+
+
+def shownSynthetic(view: Any) -> list[Any]:
+    """Return the synthetic volumes in a view: as background, as a foreground that is not transparent, or in 3D.
 
     :param view: the vtkMRMLSliceCompositeNode of a slice view, or the vtkMRMLViewNode of a 3D view.
     """
@@ -58,14 +66,14 @@ def showsSynthetic(view: Any) -> bool:
         composites = nodesByClass(scene, "vtkMRMLSliceCompositeNode")
         slices = [node for node in nodesByClass(scene, "vtkMRMLSliceNode") if node.GetSliceVisible()]
         names = [node.GetLayoutName() for node in slices if node.IsDisplayableInThreeDView(view.GetID())]
-        return any(recogniseFile(volume) for volume in renderedVolumes(view)) or any(
-            showsSynthetic(composite) for composite in composites if composite.GetLayoutName() in names
-        )
+        sliced = [composite for composite in composites if composite.GetLayoutName() in names]
+        rendered = [volume for volume in renderedVolumes(view) if recogniseFile(volume)]
+        return rendered + [volume for composite in sliced for volume in shownSynthetic(composite)]
     shownIDs = [view.GetBackgroundVolumeID()]
     if view.GetForegroundOpacity() > 0 or view.GetAttribute(REVEALS_FOREGROUND_ATTRIBUTE):
         shownIDs.append(view.GetForegroundVolumeID())
     shown = [scene.GetNodeByID(nodeID) for nodeID in shownIDs if nodeID]
-    return any(recogniseFile(node) for node in shown if node is not None)
+    return [node for node in shown if node is not None and recogniseFile(node)]
 
 
 class SyntheticLabels:
@@ -129,8 +137,8 @@ class SyntheticLabels:
 
     def _updateView(self, view: Any) -> None:
         layoutName = view.GetLayoutName()
-        isShown = showsSynthetic(view)
-        if isShown and (renderer := self._rendererOf(layoutName)) is not None:
+        shown = shownSynthetic(view)
+        if shown and (renderer := self._rendererOf(layoutName)) is not None:
             known = self._annotations.get(layoutName)
             if known is None or known[0] is not renderer:  # a new view, or a view made anew
                 annotation = newAnnotation()
@@ -139,7 +147,11 @@ class SyntheticLabels:
                 self._observations.append((renderer, renderer.AddObserver(vtk.vtkCommand.StartEvent, fit)))
                 self._annotations[layoutName] = (renderer, annotation)
         if layoutName in self._annotations:
-            self._annotations[layoutName][1].SetVisibility(isShown)
+            annotation = self._annotations[layoutName][1]
+            annotation.SetVisibility(bool(shown))
+            if shown:
+                text = PARTLY_REAL_TEXT if any(isPartlyReal(volume) for volume in shown) else TEXT
+                annotation.SetText(vtk.vtkCornerAnnotation.UpperEdge, text)
 
 
 def newAnnotation(text: str = TEXT) -> Any:
@@ -164,7 +176,8 @@ def _fitting(annotation: Any) -> Callable[..., None]:
         width, window = renderer.GetSize()[0], renderer.GetRenderWindow()
         pixelsPerPoint = window.GetDPI() / 72 if window is not None else 1.0
         if width > 0:
-            size = int(width / (_WIDTH * pixelsPerPoint))
+            letters = len(annotation.GetText(vtk.vtkCornerAnnotation.UpperEdge) or "")
+            size = int(width / (_WIDTH * max(letters, 1) * pixelsPerPoint))
             annotation.SetMaximumFontSize(min(max(size, _SMALLEST), _LARGEST))
 
     return callback

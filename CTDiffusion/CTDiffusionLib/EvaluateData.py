@@ -5,39 +5,23 @@ The files' names are numbers: names of nodes may be names of people, and the rep
 
 from __future__ import annotations
 
-import csv
-import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import slicer
-import slicer.util
 from slicer.i18n import tr as _
 
-from . import Provenance
+from . import Provenance, SceneScans
 from .DerivedVolumes import isDerived
-from .ExportSource import ExportSource, metadataOf
+from .SceneScans import SceneScan, sceneScan, writeScans
 from .SyntheticFile import recogniseFile
-from .VolumeGrids import hasVoxels, ijkToWorld
+from .VolumeGrids import hasVoxels
 
 #: Groups by name, as ``ctdiffusion evaluate`` calls them.
 REAL, SYNTHETIC = "real", "synthetic"
 GROUPS = (REAL, SYNTHETIC)
-
-
-@dataclass(frozen=True)
-class MeasuredVolume:
-    """A volume of the scene that will be measured.
-
-    :param source: name, voxels, place and origin; needs the scene no more.
-    :param patient: volumes with the same text are of one patient.
-    """
-
-    source: ExportSource
-    patient: str
+_IN_TEXT = re.compile(r"\b(scene-(?:real|synthetic)-\d{3})(?:\.nrrd)?")
 
 
 def whyNotMeasured(node: Any, group: str, *, allowPhantoms: bool = False) -> str:
@@ -60,7 +44,7 @@ def whyNotMeasured(node: Any, group: str, *, allowPhantoms: bool = False) -> str
     return _("synthetic") if group == REAL and isSynthetic else ""
 
 
-def measuredVolume(node: Any, group: str, *, allowPhantoms: bool = False) -> MeasuredVolume:
+def measuredVolume(node: Any, group: str, *, allowPhantoms: bool = False) -> SceneScan:
     """Take hold of a volume, where transforms above it have moved it to; copies nothing.
 
     :param node: a scalar volume node.
@@ -69,7 +53,6 @@ def measuredVolume(node: Any, group: str, *, allowPhantoms: bool = False) -> Mea
     :raises CTDiffusionLogic.errors.InputError: if it cannot be measured in that group.
     """
     from CTDiffusionLogic.errors import InputError
-    from CTDiffusionLogic.geometry import Geometry
 
     name = node.GetName()
     if why := whyNotMeasured(node, group, allowPhantoms=allowPhantoms):
@@ -77,15 +60,7 @@ def measuredVolume(node: Any, group: str, *, allowPhantoms: bool = False) -> Mea
             _("The volume {name} cannot be measured as a {group} one: {why}.").format(name=name, group=group, why=why),
             remedy=_("Choose another one."),
         )
-    try:
-        geometry = Geometry.from_ijk_to_ras(ijkToWorld(node))
-    except ValueError as error:
-        raise InputError(
-            _("The volume {name} has a geometry that cannot be used: {error}").format(name=name, error=error),
-            remedy=_("Harden its transform, resample it to right angles, or choose another one."),
-        ) from error
-    facts = metadataOf(node) if Provenance.isSynthetic(node) else {}
-    return MeasuredVolume(ExportSource(name, slicer.util.arrayFromVolume(node), geometry, facts), _patientOf(node))
+    return sceneScan(node)
 
 
 def fileName(group: str, number: int) -> str:
@@ -93,33 +68,13 @@ def fileName(group: str, number: int) -> str:
     return f"scene-{group}-{number:03d}"
 
 
-def writeVolumes(volumes: Sequence[MeasuredVolume], group: str, folder: Path) -> None:
-    """Write the volumes of a group as NRRD files with an index of names and patients; from any thread.
+def writeVolumes(volumes: Sequence[SceneScan], group: str, folder: Path) -> None:
+    """Write the volumes of a group with an index of names and patients; see SceneScans.writeScans.
 
     :param folder: is made.
-    :raises CTDiffusionLogic.errors.InputError: if a volume holds what is no number.
-    :raises CTDiffusionLogic.errors.OutputError: if the disk is full, for example.
     """
-    from CTDiffusionLogic.atomic import failures_named
-    from CTDiffusionLogic.errors import InputError
-
-    patients = list(dict.fromkeys(volume.patient for volume in volumes))
-    with failures_named(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "INDEX.csv").open("w", newline="", encoding="utf-8") as stream:
-            table = csv.writer(stream)
-            table.writerow(("file", "patient", "region", "id"))
-            for number, volume in enumerate(volumes, start=1):
-                name = fileName(group, number)
-                table.writerow((f"{name}.nrrd", f"scene {patients.index(volume.patient) + 1}", "", name))
-        for number, volume in enumerate(volumes, start=1):
-            try:
-                volume.source.writeTo(folder / f"{fileName(group, number)}.nrrd")
-            except ValueError as error:
-                raise InputError(
-                    _("The volume {name} cannot be measured: {error}.").format(name=volume.source.name, error=error),
-                    remedy=_("Remove what is not a number, or choose another one."),
-                ) from error
+    files = [folder / f"{fileName(group, number)}.nrrd" for number in range(1, len(volumes) + 1)]
+    writeScans(volumes, files, withNames=True)
 
 
 def inWords(text: str, names: Mapping[str, str], folder: Path) -> str:
@@ -128,14 +83,4 @@ def inWords(text: str, names: Mapping[str, str], folder: Path) -> str:
     :param names: for example {"scene-real-001": "CT chest"}.
     :param folder: where they are.
     """
-    text = text.replace(f"{folder}{os.sep}", "")
-    pattern = r"\bscene-(?:real|synthetic)-\d{3}(?:\.nrrd)?"
-    return re.sub(pattern, lambda found: names.get(found.group().removesuffix(".nrrd"), found.group()), text)
-
-
-def _patientOf(node: Any) -> str:
-    """Something that volumes of one patient share, from the subject hierarchy; else the volume's own ID."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
-    item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
-    patient = hierarchy.GetItemAncestorAtLevel(item, "Patient") if item else 0
-    return f"patient {patient}" if patient else node.GetID()
+    return SceneScans.inWords(text, names, folder, _IN_TEXT)

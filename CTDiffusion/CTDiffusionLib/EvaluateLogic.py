@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from .EvaluateData import REAL, SYNTHETIC, measuredVolume
 from .EvaluateFolders import newReportFolder, reportsFolder
 from .EvaluatePlots import EvaluatePlots
 from .EvaluateReport import EvaluateReport
-from .EvaluateRequest import EvaluateRequest
+from .EvaluateRequest import EvaluateRequest, extractorWord
 from .EvaluateRun import EvaluateRun
-from .GenerateLogic import OnProgress, raiseUnlessFinished
+from .RunResult import OnProgress, resultOf
 from .SlicerHost import sceneOrDefault
 from .Worker import Worker, sharedWorker
 
@@ -81,14 +81,14 @@ class EvaluateLogic:
         :param folder: for the report, new or empty; by default a new one beside the last.
         :param waitForCompletion: wait, while Slicer goes on handling its events; else return at once.
         :param onProgress: told of progress, in the main thread.
-        :param options: other fields of EvaluateRequest: training, extractors, imagesPerVolume, device, seed...
+        :param options: other fields of EvaluateRequest: training, heldOut, extractors, imagesPerVolume, device...
         :return: the EvaluateReport; the EvaluateRun, if it is not waited for.
         :raises CTDiffusionLogic.errors.CTDiffusionError: if it fails (Cancelled, if it was cancelled).
         :raises JobBusyError: if another evaluation is running.
         """
         realNodes, realPaths = _apart(real)
         syntheticNodes, syntheticPaths = _apart(synthetic)
-        for name in ("training", "independent"):
+        for name in ("training", "heldOut", "independent"):
             options[name] = _apart(options.get(name, ()))[1]
         if isinstance(options.get("extractors"), str):
             options["extractors"] = (options["extractors"],)
@@ -99,14 +99,9 @@ class EvaluateLogic:
             **options,
         )
         run = self.start(request, real=realNodes, synthetic=syntheticNodes)
-        if onProgress is not None:
-            tell: Callable[..., Any] = onProgress
-            run.progressed.connect(lambda event: tell(event.done, event.of, event.eta_s, event.phase))
-        if not waitForCompletion:
-            return run
-        self.worker.waitFor(run.job)
-        raiseUnlessFinished(run.ending)
-        return run.report
+        return resultOf(
+            self.worker, run, lambda: run.report, waitForCompletion=waitForCompletion, onProgress=onProgress
+        )
 
     def showReport(self, report: EvaluateReport | str | Path) -> EvaluateReport:
         """Put a report's key figures and plots into the scene, and show them in views of their own.
@@ -128,13 +123,18 @@ def requestOf(parameters: Any, folder: Path) -> EvaluateRequest:
 
     :param folder: for the report.
     """
-    training = parameters.evaluationTraining.strip()
+
+    def folders(path: str) -> tuple[Path, ...]:
+        return (Path(path.strip()),) if path.strip() else ()
+
     return EvaluateRequest(
         folder=folder,
         real=tuple(Path(path) for path in parameters.evaluationRealPaths),
         synthetic=tuple(Path(path) for path in parameters.evaluationSyntheticPaths),
-        training=(Path(training),) if training else (),
-        extractors=(parameters.evaluationExtractor,),
+        training=folders(parameters.evaluationTraining),
+        heldOut=folders(parameters.evaluationHeldOut),
+        independent=folders(parameters.evaluationIndependent),
+        extractors=(extractorWord(parameters.evaluationExtractor, parameters.evaluationWeights.strip()),),
         imagesPerVolume=parameters.evaluationImages,
         device=parameters.evaluationDevice,
         seed=parameters.evaluationSeed,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import qt
-import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
@@ -14,18 +14,23 @@ from . import EvaluateFolders, EvaluateLayout, EvaluateTable
 from .EvaluateData import REAL, SYNTHETIC
 from .EvaluateLogic import EvaluateLogic, requestOf
 from .EvaluateReport import EvaluateReport
+from .EvaluateRequest import WITH_WEIGHTS
 from .EvaluateRun import EvaluateRun
 from .EvaluateSources import EvaluateSources
 from .GenerateDevices import DeviceFinder
-from .GenerateEstimate import durationText
 from .JobEnding import JobEnding
-from .ParameterPanel import ParameterPanel, deviceItems, fillComboBox
+from .JobSignal import Signal
+from .ParameterPanel import deviceItems, fillComboBox
+from .RunPanel import RunPanel, progressText
+from .TrainRequest import folderProblem
 
 #: Path widgets by the parameter that they show; "" is no path, which a Path cannot say.
-_PATHS = {"evaluationFolder": "evaluateFolderEdit", "evaluationTraining": "evaluateTrainingEdit"}
+_PATHS = {
+    f"evaluation{name}": f"evaluate{name}Edit" for name in ("Folder", "Weights", "Training", "HeldOut", "Independent")
+}
 
 
-class EvaluatePanel(ParameterPanel):
+class EvaluatePanel(RunPanel):
     """Connects the widgets of EvaluateSection.ui with the logic and the parameter node.
 
     :param ui: the widgets by name.
@@ -34,10 +39,8 @@ class EvaluatePanel(ParameterPanel):
     """
 
     def __init__(self, ui: Any, logic: EvaluateLogic, devices: DeviceFinder) -> None:
-        super().__init__(ui)
+        super().__init__(ui, "evaluate")
         self._logic, self._devices = logic, devices
-        self._run: EvaluateRun | None = None
-        self._warnings: list[str] = []
         self._unshown = ""  # folder of a report that was written while there was no parameter node
         #: What is shown, or None.
         self.report: EvaluateReport | None = None
@@ -52,7 +55,6 @@ class EvaluatePanel(ParameterPanel):
         ui.evaluateLayoutButton.connect("clicked(bool)", self.onRestoreLayout)
         ui.evaluatePageButton.connect("clicked(bool)", self.onOpenPage)
         ui.evaluateEarlierButton.connect("clicked(bool)", self.onEarlier)
-        ui.copyEvaluateLogButton.connect("clicked(bool)", self.onCopyLog)
         devices.changed.connect(self.onDevicesChanged)
 
     # The parameter node
@@ -84,13 +86,13 @@ class EvaluatePanel(ParameterPanel):
                 self._showReport(EvaluateReport.read(folder))
             except Exception as error:
                 self._showReport(None)
-                self._say(str(error))
+                self.say(str(error))
 
     def cleanup(self) -> None:
         """Stop listening, and leave the layout with the report; what runs is ended by who owns the worker."""
         self.setParameters(None)
         self._devices.changed.disconnect(self.onDevicesChanged)
-        self._follow(None)
+        self.follow(None)
         EvaluateLayout.restoreLayout()
 
     def choose(self, volume: Any) -> None:
@@ -125,25 +127,34 @@ class EvaluatePanel(ParameterPanel):
             return  # it tells of a change
         ui.evaluateLayoutButton.enabled = EvaluateLayout.isReportShown()
         button = ui.evaluateButton
-        if run is not None and run.isRunning:
+        if self.isRunning:
             button.text = _("Stopping...") if run.job.isStopping else _("Cancel")
             button.enabled = not run.job.isStopping
             button.toolTip = _("Stop the measurement. Nothing is written then.")
             return
         problem = self.sources[REAL].problem or self.sources[SYNTHETIC].problem or self._devices.problem
-        if not problem and not parameters.evaluationFolder.strip():
-            problem = _("Choose a folder for the reports.")
+        problem = problem or self._pathProblem()
         button.text = _("Measure")
         button.enabled = not problem
         button.toolTip = problem or _("Measure the chosen volumes. Slicer can be used meanwhile.")
+
+    def _pathProblem(self) -> str:
+        """What is wrong with the paths, for people; empty if they can be used."""
+        parameters = self._parameters
+        if not parameters.evaluationFolder.strip():
+            return _("Choose a folder for the reports.")
+        if parameters.evaluationExtractor in WITH_WEIGHTS and not parameters.evaluationWeights.strip():
+            return _("{name} needs a file with its weights: see Advanced.").format(name=parameters.evaluationExtractor)
+        paths = [getattr(parameters, name).strip() for name in _PATHS if name != "evaluationFolder"]
+        return next((problem for path in paths if path and (problem := folderProblem(Path(path)))), "")
 
     # What the user does
 
     def onMeasureOrCancel(self, *_arguments: Any) -> None:
         """Start, or stop what runs."""
-        if self._run is not None and self._run.isRunning:
+        if self.isRunning:
             self._run.cancel()
-            self._say(_("Stopping..."))
+            self.say(_("Stopping..."))
             self.onParametersModified()
             return
         base = Path(self._parameters.evaluationFolder).absolute()
@@ -154,14 +165,11 @@ class EvaluatePanel(ParameterPanel):
                 synthetic=self.sources[SYNTHETIC].volumes(),
             )
         except Exception as error:
-            self._say(_("Nothing was measured: {error}").format(error=error))
+            self.say(_("Nothing was measured: {error}").format(error=error))
             return
         EvaluateFolders.rememberReportsFolder(base)
-        self._warnings = []
-        self._follow(run)
-        self._ui.evaluateProgressBar.setRange(0, 0)
-        self._ui.evaluateProgressBar.visible = True
-        self._say(_("Starting the worker..."))
+        self.follow(run)
+        self.showWork(_("Starting the worker..."))
         self.onParametersModified()
 
     def onShow(self, *_arguments: Any) -> None:
@@ -191,54 +199,33 @@ class EvaluatePanel(ParameterPanel):
         try:
             report = EvaluateReport.read(path)
         except Exception as error:
-            self._say(str(error))
+            self.say(str(error))
             return
-        self._say(_("The report in {folder}.").format(folder=report.folder.name))
+        self.say(_("The report in {folder}.").format(folder=report.folder.name))
         self._take(report)
-
-    def onCopyLog(self, *_arguments: Any) -> None:
-        """Put the log on the clipboard."""
-        slicer.app.clipboard().setText(self._ui.evaluateLogText.plainText)
 
     # What the worker tells
 
-    def _follow(self, run: EvaluateRun | None) -> None:
-        for one, isNew in ((self._run, False), (run, True)):
-            if one is None:
-                continue
-            for signal, slot in (
-                (one.progressed, self._onProgress),
-                (one.warned, self._warnings.append),
-                (one.ended, self._onEnded),
-            ):
-                (signal.connect if isNew else signal.disconnect)(slot)
-        self._run = run
+    def slots(self, run: EvaluateRun) -> Sequence[tuple[Signal, Any]]:
+        """Return the signals of a run that the panel follows."""
+        return (run.progressed, self._onProgress), (run.ended, self._onEnded)
 
     def _onProgress(self, event: Any) -> None:
-        bar = self._ui.evaluateProgressBar
-        bar.setRange(0, 1000 if event.of else 0)
-        if event.of:
-            bar.value = int(1000 * event.done / event.of)
-        if self._run is None or self._run.job.isStopping:
-            return
-        words = [event.phase[:1].upper() + event.phase[1:]]
-        if event.eta_s is not None:
-            words.append(_("about {time} left").format(time=durationText(event.eta_s)))
-        self._say(", ".join(words))
+        self.showProgress(event.done, event.of)
+        if self._run is not None and not self._run.job.isStopping:
+            self.say(progressText(event, event.phase[:1].upper() + event.phase[1:]))
 
     def _onEnded(self, ending: JobEnding) -> None:
-        run, ui = self._run, self._ui
-        ui.evaluateProgressBar.visible = False
-        ui.evaluateLogText.plainText = run.log if run is not None else ""
-        ui.evaluateLogCollapsibleButton.visible = True
+        run = self._run
+        self.showEnd(run.log if run is not None else "")
         report = run.report if run is not None else None
         if ending.kind == "finished" and report is not None:
-            self._say(_("Done: the report is in {folder}.").format(folder=report.folder))
+            self.say(_("Done: the report is in {folder}.").format(folder=report.folder))
             self._take(report)
         elif ending.kind == "cancelled":
-            self._say(ending.text)
+            self.say(ending.text)
         else:
-            self._say(_("Failed: {text}").format(text=ending.text))
+            self.say(_("Failed: {text}").format(text=ending.text))
         self.onParametersModified()
 
     # The report
@@ -269,9 +256,6 @@ class EvaluatePanel(ParameterPanel):
             if hasPage
             else _("There is no report.html beside the figures.")
         )
-
-    def _say(self, text: str) -> None:
-        self._ui.evaluateStatusLabel.text = text
 
     def _fillDevices(self) -> None:
         chosen = self._parameters.evaluationDevice if self._parameters is not None else "auto"

@@ -7,7 +7,7 @@ from typing import Annotated
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-from .EvaluateRequest import DEFAULT_EXTRACTOR, DEFAULT_IMAGES, EXTRACTORS
+from .EvaluateRequest import DEFAULT_EXTRACTOR, DEFAULT_IMAGES, EXTRACTORS, WITH_WEIGHTS
 from .GenerateRequest import MAX_SEED
 
 
@@ -21,8 +21,11 @@ class EvaluateParameters:
     evaluationSyntheticPaths - Files and folders with synthetic volumes.
     evaluationFolder - Folder that gets a folder for each report.
     evaluationExtractor - What makes the features of the distances.
+    evaluationWeights - File with its weights, or "".
     evaluationImages - Images cut from each volume in each plane.
     evaluationTraining - Folder with the scans that the model was trained on, or "".
+    evaluationHeldOut - Folder with scans that the model never saw, or "".
+    evaluationIndependent - Folder with volumes whose slices were made one by one, or "".
     evaluationDevice - Name of a device, or "auto".
     evaluationSeed - Of resampling.
     evaluationPhantoms - Whether phantoms may stand for real scans.
@@ -34,9 +37,12 @@ class EvaluateParameters:
     evaluationRealPaths: list[str]
     evaluationSyntheticPaths: list[str]
     evaluationFolder: str = ""
-    evaluationExtractor: Annotated[str, Choice(list(EXTRACTORS))] = DEFAULT_EXTRACTOR
+    evaluationExtractor: Annotated[str, Choice([*EXTRACTORS, *WITH_WEIGHTS])] = DEFAULT_EXTRACTOR
+    evaluationWeights: str = ""
     evaluationImages: Annotated[int, WithinRange(1, 1000)] = DEFAULT_IMAGES
     evaluationTraining: str = ""
+    evaluationHeldOut: str = ""
+    evaluationIndependent: str = ""
     evaluationDevice: str = "auto"
     evaluationSeed: Annotated[int, WithinRange(0, MAX_SEED)] = 0
     evaluationPhantoms: bool = False

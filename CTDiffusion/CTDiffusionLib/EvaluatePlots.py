@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import slicer
 import slicer.util
 import vtk
 from slicer.i18n import tr as _
 
 from .EvaluateReport import PLANES, EvaluateReport, KeyFigure, ReportCurve
+from .PlotNodes import PlotNodes, drawLine
 from .Provenance import PREFIX
-from .SlicerHost import nodesByClass, sceneOrDefault
+from .SlicerHost import sceneOrDefault
 
 #: Attributes by which the nodes of a report are found again: its folder, and what a node is for.
 REPORT_ATTRIBUTE = PREFIX + "Evaluation"
@@ -67,7 +67,12 @@ class EvaluatePlots:
 
     def __init__(self, report: EvaluateReport, *, scene: Any = None) -> None:
         self._report = report
-        self._scene = sceneOrDefault(scene)
+        self._nodes = PlotNodes(
+            sceneOrDefault(scene),
+            owner=(REPORT_ATTRIBUTE, str(report.folder)),
+            roleAttribute=ROLE_ATTRIBUTE,
+            folder=_("Measurement {name}").format(name=report.folder.name),
+        )
 
     def update(self) -> None:
         """Make the nodes, or fill those that are there already anew."""
@@ -79,11 +84,11 @@ class EvaluatePlots:
 
     def table(self) -> Any:
         """Return the table of the key figures, or None before ``update``."""
-        return self._find("vtkMRMLTableNode", FIGURES)
+        return self._nodes.find("vtkMRMLTableNode", FIGURES)
 
     def chart(self, key: str) -> Any:
         """Return the chart of a curve (its key) or of distances ("frechet.EXTRACTOR"), or None."""
-        return self._find("vtkMRMLPlotChartNode", key)
+        return self._nodes.find("vtkMRMLPlotChartNode", key)
 
     def charts(self) -> list[Any]:
         """Return all charts: distances, HU histogram, differences of slices, then the others."""
@@ -171,15 +176,9 @@ class EvaluatePlots:
             series = self._findOrAdd("vtkMRMLPlotSeriesNode", f"{key} {line.y}", line.name)
             series.SetName(line.name)
             series.SetAndObserveTableNodeID(table.GetID())
-            series.SetPlotType(series.PlotTypeScatter)  # "scatter": x is a column; lines join the points
-            series.SetXColumnName(line.x)
-            series.SetYColumnName(line.y)
             series.SetLabelColumnName("plane" if "plane" in columns else "")
-            series.SetMarkerStyle(getattr(series, f"MarkerStyle{line.marker}"))
             series.SetMarkerSize(12)
-            series.SetLineStyle(getattr(series, f"LineStyle{line.style}"))
-            series.SetLineWidth(line.width)
-            series.SetColor(*line.color)
+            drawLine(series, line.x, line.y, line.color, marker=line.marker, style=line.style, width=line.width)
             chart.AddAndObservePlotSeriesNodeID(series.GetID())
         chart.SetTitle(title)
         chart.SetXAxisTitle(axes[0])
@@ -187,33 +186,8 @@ class EvaluatePlots:
         chart.EndModify(wasModifying)
         return chart
 
-    # Nodes
-
     def _findOrAdd(self, className: str, role: str, name: str) -> Any:
-        node = self._find(className, role)
-        if node is None:
-            node = self._scene.CreateNodeByClass(className)
-            node.UnRegister(None)
-            node.SetName(self._scene.GenerateUniqueName(name))
-            node.SetAttribute(REPORT_ATTRIBUTE, str(self._report.folder))
-            node.SetAttribute(ROLE_ATTRIBUTE, role)
-            node = self._scene.AddNode(node)
-            self._putIntoFolder(node)
-        return node
-
-    def _find(self, className: str, role: str) -> Any:
-        wanted = (str(self._report.folder), role)
-        for node in nodesByClass(self._scene, className):
-            if (node.GetAttribute(REPORT_ATTRIBUTE), node.GetAttribute(ROLE_ATTRIBUTE)) == wanted:
-                return node
-        return None
-
-    def _putIntoFolder(self, node: Any) -> None:
-        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self._scene)
-        top, name = hierarchy.GetSceneItemID(), _("Measurement {name}").format(name=self._report.folder.name)
-        folder = hierarchy.GetItemChildWithName(top, name) or hierarchy.CreateFolderItem(top, name)
-        item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(folder, node)
-        hierarchy.SetItemParent(item, folder)
+        return self._nodes.find(className, role) or self._nodes.add(className, role, name)
 
 
 def _columns(figures: Sequence[KeyFigure]) -> dict[str, list[Any]]:

@@ -9,7 +9,20 @@ from pathlib import Path
 #: Feature extractors that need no weights of other projects; the command knows further ones.
 EXTRACTORS = ("ctfeatures", "radiomics")
 DEFAULT_EXTRACTOR = EXTRACTORS[0]
+#: Those that need a file with weights.
+WITH_WEIGHTS = ("inception", "radimagenet")
 DEFAULT_IMAGES = 16
+
+
+def extractorWord(name: str, weights: str) -> str:
+    """Return an extractor as the command is told.
+
+    :param name: one of EXTRACTORS or WITH_WEIGHTS.
+    :param weights: path of its weights, or "". With ctfeatures they are a network of its kind.
+    """
+    if weights and name in WITH_WEIGHTS:
+        return f"{name}:{weights}"
+    return weights if weights and name == DEFAULT_EXTRACTOR else name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +33,7 @@ class EvaluateRequest:
     :param real: files and folders with real scans, beside those of the scene.
     :param synthetic: files and folders with synthetic volumes, beside those of the scene.
     :param training: files and folders with the scans that the model was trained on: copies of them are looked for.
+    :param heldOut: files and folders with scans that the model never saw.
     :param independent: the same model's volumes whose slices were made one by one, a baseline.
     :param extractors: what makes the features of the distances: one of EXTRACTORS, or whatever the command takes.
     :param imagesPerVolume: images cut from each volume in each plane, 1 to 1,000.
@@ -32,6 +46,7 @@ class EvaluateRequest:
     real: tuple[Path, ...] = ()
     synthetic: tuple[Path, ...] = ()
     training: tuple[Path, ...] = ()
+    heldOut: tuple[Path, ...] = ()
     independent: tuple[Path, ...] = ()
     extractors: tuple[str, ...] = (DEFAULT_EXTRACTOR,)
     imagesPerVolume: int = DEFAULT_IMAGES
@@ -49,6 +64,7 @@ class EvaluateRequest:
             "--real": (*self.real, *real),
             "--synthetic": (*self.synthetic, *synthetic),
             "--training": self.training,
+            "--held-out": self.heldOut,
             "--independent": self.independent,
         }
         # With "=", so that a path that begins with a dash is not taken for an option.

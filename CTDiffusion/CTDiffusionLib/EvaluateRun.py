@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from . import EvaluateData
-from .EvaluateData import REAL, SYNTHETIC, MeasuredVolume
+from .EvaluateData import REAL, SYNTHETIC
 from .EvaluatePlots import EvaluatePlots
 from .EvaluateReport import EvaluateReport
 from .EvaluateRequest import EvaluateRequest
 from .Job import Job, JobRequest
 from .JobEnding import JobEnding
 from .JobSignal import Signal
+from .SceneScans import SceneScan
 from .Worker import Worker
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class EvaluateRun:
         request: EvaluateRequest,
         *,
         scene: Any,
-        volumes: Mapping[str, Sequence[MeasuredVolume]],
+        volumes: Mapping[str, Sequence[SceneScan]],
     ) -> None:
         self.request = request
         self.progressed = Signal()
@@ -66,9 +67,10 @@ class EvaluateRun:
             for number, volume in enumerate(chosen, start=1)
         }
         kept = {group: list(chosen) for group, chosen in volumes.items() if chosen}
+        groups = tuple(kept)
 
         def words(folder: Path) -> list[str]:
-            places = {group: [folder / _VOLUMES / group] if group in kept else [] for group in (REAL, SYNTHETIC)}
+            places = {group: [folder / _VOLUMES / group] if group in groups else [] for group in (REAL, SYNTHETIC)}
             return request.words(places[REAL], places[SYNTHETIC])
 
         def prepare(folder: Path) -> None:
@@ -139,9 +141,6 @@ def inPanelWords(text: str) -> str:
         ),
         r"--allow-phantoms lets it in": _("Advanced has an option that lets it in"),
         r"Name a new folder, or empty this one first\.": _("Choose another folder."),
-        r"Install it with: python -m pip install [\w-]+, or see what `ctdiffusion doctor` says\.": _(
-            "Install it in the section Installation."
-        ),
     }.items():
         text = re.sub(pattern, words, text)
     return text

@@ -6,23 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import qt
-import slicer
 import slicer.util
-import vtk
 from slicer.i18n import tr as _
 
 from .EvaluateData import SYNTHETIC, whyNotMeasured
-from .JobSignal import Signal
+from .SceneLists import VOLUME, Row, SceneList, fillList, selectedOf, tickedVolumes
+from .SceneScans import sceneVolumes
 from .SyntheticFile import recogniseFile
-from .TrainData import sceneVolumes
 from .TrainRequest import folderProblem
 
-#: After a change in the scene the list is made anew; several changes come together.
-DELAY_MS = 300
-_VOLUME, _PATH = "volume", "path"
+_PATH = "path"
 
 
-class EvaluateSources(slicer.util.VTKObservationMixin):
+class EvaluateSources(SceneList):
     """Keeps the list of one group like the scene and the parameter node. Signal: ``changed`` (nothing).
 
     :param ui: the widgets by name.
@@ -31,38 +27,18 @@ class EvaluateSources(slicer.util.VTKObservationMixin):
 
     def __init__(self, ui: Any, group: str) -> None:
         super().__init__()
-        self.changed = Signal()
         self._group, self._name = group, group.capitalize()
         self._list = getattr(ui, f"evaluate{self._name}ListWidget")
         self._removeButton = getattr(ui, f"evaluateRemove{self._name}Button")
-        self._parameters: Any = None
         #: Whether phantoms could stand for real scans when the list was made.
         self.withPhantoms = False
-        self._shown: list[tuple[str, str, str, bool | None]] = []
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(DELAY_MS)
-        self._timer.connect("timeout()", self.refresh)
+        self._shown: list[Row] = []
         folder, files = (getattr(ui, f"evaluateAdd{self._name}{kind}Button") for kind in ("Folder", "Files"))
         self._list.connect("itemChanged(QListWidgetItem*)", self.onItemChanged)
         self._list.connect("itemSelectionChanged()", self.onSelectionChanged)
         folder.connect("clicked(bool)", self.onAddFolder)
         files.connect("clicked(bool)", self.onAddFiles)
         self._removeButton.connect("clicked(bool)", self.onRemove)
-
-    def setParameters(self, parameters: Any) -> None:
-        """Show and follow another parameter node, and its scene.
-
-        :param parameters: an EvaluateParameters, or None while there is none (the scene is being closed).
-        """
-        self.removeObservers()
-        self._timer.stop()
-        self._parameters = parameters
-        if parameters is not None:
-            scene = parameters.parameterNode.GetScene()
-            for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndImportEvent):
-                self.addObserver(scene, event, self.onSceneChanged)
-            self.refresh()
 
     @property
     def problem(self) -> str:
@@ -94,10 +70,6 @@ class EvaluateSources(slicer.util.VTKObservationMixin):
             self._setVolumes([*self.volumes(), volume])
             self.refresh()
 
-    def onSceneChanged(self, *_arguments: Any) -> None:
-        """Volumes have come, gone, or changed."""
-        self._timer.start()
-
     def refresh(self) -> None:
         """List what there is; the user's place in the list is kept."""
         if self._parameters is None:
@@ -106,28 +78,26 @@ class EvaluateSources(slicer.util.VTKObservationMixin):
         rows = [*self._volumeRows(), *self._pathRows()]
         if rows != self._shown:
             self._shown = rows
-            self._fill(rows)
+            fillList(self._list, rows)
         self.onSelectionChanged()
         self.changed.emit()
 
-    def _volumeRows(self) -> list[tuple[str, str, str, bool | None]]:
+    def _volumeRows(self) -> list[Row]:
         """Volumes that can be measured in this group, and what is ticked whatever it has become."""
-        rows: list[tuple[str, str, str, bool | None]] = []
+        rows: list[Row] = []
         ticked = self.volumes()
         for node in sceneVolumes(self._parameters.parameterNode.GetScene()):
-            if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self.onSceneChanged):
-                for event in (node.ImageDataModifiedEvent, vtk.vtkCommand.ModifiedEvent):
-                    self.addObserver(node, event, self.onSceneChanged)
+            self.follow(node)
             why, name = self._refusal(node), node.GetName()
             # Of other programs' volumes nobody can say whether they are synthetic: those go in as files.
             isOffered = not why and (self._group != SYNTHETIC or recogniseFile(node))
             if isOffered or node in ticked:
                 text = f"{name} ({why})" if why else name
-                rows.append((f"{_VOLUME}:{node.GetID()}", text, why or name, node in ticked))
+                rows.append((f"{VOLUME}:{node.GetID()}", text, why or name, node in ticked))
         return rows
 
-    def _pathRows(self) -> list[tuple[str, str, str, bool | None]]:
-        rows: list[tuple[str, str, str, bool | None]] = []
+    def _pathRows(self) -> list[Row]:
+        rows: list[Row] = []
         for path in self.paths():
             isFolder, problem = Path(path).is_dir(), folderProblem(Path(path))
             kind = _("Folder: {path}") if isFolder else _("Not there: {path}") if problem else _("File: {path}")
@@ -137,30 +107,11 @@ class EvaluateSources(slicer.util.VTKObservationMixin):
     def _refusal(self, node: Any) -> str:
         return whyNotMeasured(node, self._group, allowPhantoms=self._parameters.evaluationPhantoms)
 
-    def _fill(self, rows: list[tuple[str, str, str, bool | None]]) -> None:
-        wasBlocked = self._list.blockSignals(True)
-        row = self._list.currentRow
-        self._list.clear()
-        for key, text, toolTip, isTicked in rows:
-            self._list.addItem(text)
-            item = self._list.item(self._list.count - 1)
-            item.setData(qt.Qt.UserRole, key)
-            item.setToolTip(toolTip)
-            if isTicked is not None:
-                item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
-                item.setCheckState(qt.Qt.Checked if isTicked else qt.Qt.Unchecked)
-        self._list.setCurrentRow(min(row, self._list.count - 1))
-        self._list.blockSignals(wasBlocked)
-
     # What the user does
 
     def onItemChanged(self, *_arguments: Any) -> None:
         """A volume was ticked or not."""
-        items = [self._list.item(row) for row in range(self._list.count)]
-        ticked = [item.data(qt.Qt.UserRole) for item in items if item.checkState() == qt.Qt.Checked]
-        prefix, scene = f"{_VOLUME}:", self._parameters.parameterNode.GetScene()
-        found = [scene.GetNodeByID(key.removeprefix(prefix)) for key in ticked if key.startswith(prefix)]
-        self._setVolumes([node for node in found if node is not None])
+        self._setVolumes(tickedVolumes(self._list, self._parameters.parameterNode.GetScene()))
         self.refresh()
 
     def onSelectionChanged(self) -> None:
@@ -196,8 +147,7 @@ class EvaluateSources(slicer.util.VTKObservationMixin):
         return str(Path(paths[-1]).parent) if paths else ""
 
     def _selectedPaths(self) -> list[str]:
-        keys = [item.data(qt.Qt.UserRole) for item in self._list.selectedItems()]
-        return [key.removeprefix(f"{_PATH}:") for key in keys if key.startswith(f"{_PATH}:")]
+        return selectedOf(self._list, _PATH)
 
     def _setVolumes(self, volumes: list[Any]) -> None:
         setattr(self._parameters, f"evaluation{self._name}", volumes)

@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 from .ExportRequest import ExportRequest
 from .ExportRun import ExportRun
 from .ExportSource import exportSource
-from .GenerateLogic import raiseUnlessFinished
+from .RunResult import resultOf
 from .Worker import Worker, sharedWorker
 
 
@@ -58,9 +58,4 @@ class ExportLogic:
         """
         chosen = list(nodes) if isinstance(nodes, (list, tuple)) else [nodes]
         run = self.start(chosen, ExportRequest(folder=Path(folder), **options))
-        if not waitForCompletion:
-            return run
-        while run.isRunning:
-            self.worker.waitFor(run.job)
-        raiseUnlessFinished(run.ending)
-        return run.written
+        return resultOf(self.worker, run, lambda: run.written, waitForCompletion=waitForCompletion)

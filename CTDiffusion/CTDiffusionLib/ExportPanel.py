@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from .ExportLogic import ExportLogic
 from .ExportRequest import ExportRequest
 from .ExportRun import ExportRun
 from .JobEnding import JobEnding
-from .ParameterPanel import ParameterPanel
+from .JobSignal import Signal
+from .RunPanel import RunPanel
 from .SlicerHost import nodesByClass
 from .SyntheticFile import recogniseFile
 
 VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
 
 
-class ExportPanel(ParameterPanel):
+class ExportPanel(RunPanel):
     """Connects the widgets of ExportSection.ui with the logic and the parameter node.
 
     :param ui: the widgets by name.
@@ -28,14 +30,12 @@ class ExportPanel(ParameterPanel):
     """
 
     def __init__(self, ui: Any, logic: ExportLogic) -> None:
-        super().__init__(ui)
+        super().__init__(ui, "export")
         self._logic = logic
-        self._run: ExportRun | None = None
         ui.exportVolumesSelector.addAttribute(VOLUME_CLASS, Provenance.SYNTHETIC_ATTRIBUTE, "yes")
         ui.exportVolumesSelector.connect("checkedNodesChanged()", self.onParametersModified)
         ui.exportButton.connect("clicked(bool)", self.onExportOrCancel)
         ui.openFolderButton.connect("clicked(bool)", self.onOpenFolder)
-        ui.copyExportLogButton.connect("clicked(bool)", self.onCopyLog)
 
     def fillInParameters(self, parameters: Any) -> None:
         """Propose a folder."""
@@ -59,7 +59,7 @@ class ExportPanel(ParameterPanel):
     def cleanup(self) -> None:
         """Stop listening; what runs is ended by who owns the worker."""
         self.setParameters(None)
-        self._follow(None)
+        self.follow(None)
 
     def onParametersModified(self, *_arguments: Any) -> None:
         """Show what will be written, and whether it can be; the button's tool tip says what is missing."""
@@ -70,7 +70,7 @@ class ExportPanel(ParameterPanel):
         ui.exportIdentityLabel.text = self._identityText()
         ui.openFolderButton.enabled = Path(parameters.exportFolder).is_dir()
         button = ui.exportButton
-        if run is not None and run.isRunning:
+        if self.isRunning:
             button.text = _("Stopping...") if run.job.isStopping else _("Cancel")
             button.enabled = not run.job.isStopping
             button.toolTip = _("Stop the export. Volumes that are written by then stay.")
@@ -86,9 +86,9 @@ class ExportPanel(ParameterPanel):
 
     def onExportOrCancel(self, *_arguments: Any) -> None:
         """Start, or stop what runs."""
-        if self._run is not None and self._run.isRunning:
+        if self.isRunning:
             self._run.cancel()
-            self._say(_("Stopping..."))
+            self.say(_("Stopping..."))
             self.onParametersModified()
             return
         parameters, ui = self._parameters, self._ui
@@ -102,13 +102,11 @@ class ExportPanel(ParameterPanel):
         try:
             run = self._logic.start(ui.exportVolumesSelector.checkedNodes(), request)
         except Exception as error:
-            self._say(_("Nothing was exported: {error}").format(error=error))
+            self.say(_("Nothing was exported: {error}").format(error=error))
             return
         ui.exportFolderEdit.addCurrentPathToHistory()
-        self._follow(run)
-        ui.exportProgressBar.setRange(0, 0)
-        ui.exportProgressBar.visible = True
-        self._say(_("Starting..."))
+        self.follow(run)
+        self.showWork(_("Starting..."))
         self.onParametersModified()
 
     def onOpenFolder(self, *_arguments: Any) -> None:
@@ -117,44 +115,31 @@ class ExportPanel(ParameterPanel):
 
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._parameters.exportFolder)))
 
-    def onCopyLog(self, *_arguments: Any) -> None:
-        """Put the log on the clipboard."""
-        slicer.app.clipboard().setText(self._ui.exportLogText.plainText)
-
-    def _follow(self, run: ExportRun | None) -> None:
-        for old in [self._run] if self._run is not None else []:
-            old.progressed.disconnect(self._onProgress)
-            old.ended.disconnect(self._onEnded)
-        self._run = run
-        if run is not None:
-            run.progressed.connect(self._onProgress)
-            run.ended.connect(self._onEnded)
+    def slots(self, run: ExportRun) -> Sequence[tuple[Signal, Any]]:
+        """Return the signals of a run that the panel follows."""
+        return (run.progressed, self._onProgress), (run.ended, self._onEnded)
 
     def _onProgress(self, share: float, sentence: str) -> None:
-        bar = self._ui.exportProgressBar
-        bar.setRange(0, 1000)
-        bar.value = int(1000 * share)
+        self.showProgress(share, 1)
         if self._run is not None and not self._run.job.isStopping:
-            self._say(sentence)
+            self.say(sentence)
 
     def _onEnded(self, ending: JobEnding) -> None:
-        run, ui = self._run, self._ui
-        ui.exportProgressBar.visible = False
-        ui.exportLogText.plainText = run.log if run is not None else ""
-        ui.exportLogCollapsibleButton.visible = True
+        run = self._run
+        self.showEnd(run.log if run is not None else "")
         written = run.written if run is not None else []
         names = _("Written: {names}.").format(names=", ".join(path.name for path in written)) if written else ""
         if ending.kind == "finished":
-            self._say(_("Done. {names}").format(names=names))
+            self.say(_("Done. {names}").format(names=names))
         elif ending.kind == "cancelled":
-            self._say(f"{ending.text} {names or _('Nothing was written.')}")
+            self.say(f"{ending.text} {names or _('Nothing was written.')}")
         else:
-            self._say(_("Failed: {text}").format(text=f"{ending.text} {names}".strip()))
+            self.say(_("Failed: {text}").format(text=f"{ending.text} {names}".strip()))
         self.onParametersModified()
 
-    def _say(self, text: str) -> None:
-        warnings = self._run.warnings if self._run is not None else []
-        self._ui.exportStatusLabel.text = "\n".join([text, *warnings])
+    def say(self, text: str) -> None:
+        """Tell the user, with what there is to know of the volumes."""
+        super().say("\n".join([text, *(self._run.warnings if self._run is not None else [])]))
 
     def _identityText(self) -> str:
         from CTDiffusionLogic.dicom_identity import SyntheticIdentity

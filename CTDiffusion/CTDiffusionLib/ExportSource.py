@@ -62,13 +62,14 @@ class ExportSource:
         """Return a copy for the library."""
         from CTDiffusionLogic.volume import CTVolume
 
-        return CTVolume(np.stack([_asHU(plane) for plane in self.values]), self.geometry, self.metadata)
+        return CTVolume(np.stack([_asHU(plane, self.name) for plane in self.values]), self.geometry, self.metadata)
 
     def writeTo(self, path: Path) -> None:
         """Write an NRRD for the worker: not compressed and without ITK, both of which would hold Python's lock
         (and so Slicer) for seconds.
 
         :raises OSError: if there is no space.
+        :raises ValueError: if there are voxels that are no numbers.
         """
         slices, rows, columns = self.shape
         axes = (self.geometry.direction * np.array(self.geometry.spacing)).T
@@ -88,7 +89,7 @@ class ExportSource:
         with path.open("wb") as file:
             file.write("\n".join([*lines, "", ""]).encode("ascii"))
             for plane in self.values:
-                file.write(np.ascontiguousarray(_asHU(plane), dtype="<i2").data)
+                file.write(np.ascontiguousarray(_asHU(plane, self.name), dtype="<i2").data)
 
 
 def exportSource(node: Any) -> ExportSource:
@@ -131,12 +132,15 @@ def exportSource(node: Any) -> ExportSource:
         warning = _("{name} is not complete: only its slices {slices} are final.").format(
             name=name, slices=facts["FinalSlices"]
         )
+    if Provenance.isPartlyReal(node):
+        real = _("{name} is partly real: handle its files as you handle the scan.").format(name=name)
+        warning = f"{warning} {real}".strip()
     return ExportSource(name, slicer.util.arrayFromVolume(node), geometry, metadataOf(node), warning)
 
 
 def withoutMark(text: str) -> str:
-    """Return ``text`` without a "SYNTHETIC" at its begin."""
-    return re.sub(r"^\s*SYNTHETIC\b[\s:_-]*", "", text, flags=re.IGNORECASE)
+    """Return ``text`` without a "SYNTHETIC" or "SYNTHETIC, PARTLY REAL:" at its begin."""
+    return re.sub(r"^\s*SYNTHETIC\b(, PARTLY REAL\b)?[\s:_-]*", "", text, flags=re.IGNORECASE)
 
 
 def metadataOf(node: Any) -> dict[str, str]:
@@ -159,11 +163,12 @@ def _worldMatrix(node: Any) -> Any:
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def _asHU(plane: Any) -> Any:
+def _asHU(plane: Any, name: str) -> Any:
     """One slice as int16; other types are rounded and cut off as everywhere in the library."""
     from CTDiffusionLogic.volume import to_hu_int16
 
-    return plane if plane.dtype == np.int16 else to_hu_int16(plane)
+    source = _("The volume {name}").format(name=name)
+    return plane if plane.dtype == np.int16 else to_hu_int16(plane, source=source)
 
 
 def _vector(values: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +56,9 @@ def estimate(
     *,
     device: str,
     secondsPerWork: float | None = None,
-    shape: tuple[int, int, int] | None = None,
+    shape: tuple[int, ...] | None = None,
     spacingMm: float | None = None,
+    known: Collection[int] = (),
 ) -> Estimate:
     """Estimate a generation.
 
@@ -67,6 +68,7 @@ def estimate(
     :param secondsPerWork: measured on it; None if it is not known.
     :param shape: slices, rows, columns of the volume to be like, if there is one.
     :param spacingMm: its distance of slices.
+    :param known: slices that are given, from 0, where a real scan is completed.
     :raises KeyError, TypeError, ValueError: if the card is not one of a model that can be used.
     """
     plan, size = card["plan"], int(card["plan"]["image_size"])
@@ -78,6 +80,7 @@ def estimate(
         steps=request.steps,
         detailSteps=request.detailSteps,
         sampler=request.sampler,
+        known=known,
     )
     rows, columns = shape[1:] if shape else (size, size)
     known = secondsPerWork is not None
@@ -100,6 +103,7 @@ def workOf(
     steps: int | None = None,
     detailSteps: int | None = None,
     sampler: str | None = None,
+    known: Collection[int] = (),
 ) -> float:
     """Return the work of one volume in 10^9 multiplications: passes over slabs, as the slab plan has them."""
     from CTDiffusionLogic.slab_plan import plan_volume
@@ -111,6 +115,7 @@ def workOf(
     slabs = plan_volume(
         slices,
         spacingMm,
+        known=known,
         slices=int(stages["anatomy"]["slices"]),
         anatomy_gap_mm=float(plan["anatomy_gap_mm"]),
         max_gap_mm=float(plan["max_gap_mm"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,9 @@ from . import GenerateEstimate
 from .GenerateRequest import GenerateRequest, newSeed
 from .GenerateRun import GenerateRun
 from .GenerateSettings import GenerateSettings
-from .JobEnding import JobEnding
+from .RunResult import OnProgress, resultOf
 from .SlicerHost import sceneOrDefault
 from .Worker import Worker, sharedWorker
-
-#: Given units done, units in all, seconds left (about; None while unknown) and the name of the phase.
-OnProgress = Callable[[int, int | None, float | None, str], Any]
 
 
 class GenerateLogic:
@@ -96,14 +92,11 @@ class GenerateLogic:
             referenceVolume=referenceVolume,
             keepPartial=keepPartial,
         )
-        if onProgress is not None:
-            run.progressed.connect(lambda event: onProgress(event.done, event.of, event.eta_s, event.phase))
-        if not waitForCompletion:
-            return run
-        self.worker.waitFor(run.job)
-        raiseUnlessFinished(run.ending)
-        nodes = run.nodes()
-        return nodes[0] if run.request.count == 1 else nodes
+
+        def result() -> Any:
+            return run.nodes()[0] if run.request.count == 1 else run.nodes()
+
+        return resultOf(self.worker, run, result, waitForCompletion=waitForCompletion, onProgress=onProgress)
 
     def _rememberSpeed(self, run: GenerateRun) -> None:
         """From the passes of a run that is done, or was stopped after a fifth of them."""
@@ -131,17 +124,3 @@ class GenerateLogic:
 def kindOfDevice(text: str) -> str:
     """Return "cpu", "cuda" or "mps" for a device's name or its description by the worker."""
     return next((kind for kind in ("cuda", "mps") if kind in text.lower()), "cpu")
-
-
-def raiseUnlessFinished(ending: JobEnding | None) -> None:
-    """Raise what a script expects if a job did not end well.
-
-    :raises CTDiffusionLogic.errors.CTDiffusionError: with the same words as the panel has.
-    """
-    from CTDiffusionLogic.errors import Cancelled, CTDiffusionError
-
-    if ending is None or ending.kind == "finished":
-        return
-    if ending.kind == "cancelled":
-        raise Cancelled(ending.message)
-    raise CTDiffusionError(ending.message, remedy=ending.remedy)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import slicer.util
 from slicer.i18n import tr as _
 
 from . import GenerateModels
 from .GenerateDevices import DeviceFinder
-from .GenerateEstimate import durationText, estimate, stepsOf
+from .GenerateEstimate import estimate, stepsOf
 from .GenerateLogic import GenerateLogic, kindOfDevice
 from .GenerateParameters import QUALITIES
 from .GenerateRequest import GenerateRequest, newSeed
-from .GenerateRun import GenerateRun
-from .JobEnding import JobEnding
-from .JobSignal import Signal
-from .ParameterPanel import ParameterPanel, deviceItems, fillComboBox
+from .JobEnding import inPanelWords
+from .ParameterPanel import deviceItems, fillComboBox
+from .VolumePanel import VolumePanel
 
 
-class GeneratePanel(ParameterPanel):
+class GeneratePanel(VolumePanel):
     """Connects the widgets of the section Generate with the logic and the parameter node.
 
     Signal: ``volumeMade`` (a volume node that is complete).
@@ -31,20 +30,15 @@ class GeneratePanel(ParameterPanel):
     """
 
     def __init__(self, ui: Any, logic: GenerateLogic, devices: DeviceFinder) -> None:
-        super().__init__(ui)
-        self.volumeMade = Signal()
+        super().__init__(ui, "generate")
         self._logic, self._devices = logic, devices
-        self._run: GenerateRun | None = None
         self._models: list[GenerateModels.ModelChoice] = []
         self._shownModel: str | None = None  # what modelFileEdit was last set to go with
-        self._slicesText = ""
-        self._warnings: list[str] = []
         ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChosen)
         ui.modelFileEdit.connect("currentPathChanged(QString)", self.onModelFile)
         ui.deviceComboBox.connect("currentIndexChanged(int)", self.onDeviceChosen)
         ui.devicesButton.connect("clicked(bool)", self.onLookForDevices)
         ui.generateButton.connect("clicked(bool)", self.onGenerateOrCancel)
-        ui.copyLogButton.connect("clicked(bool)", self.onCopyLog)
         devices.changed.connect(self.onDevicesChanged)
 
     def showParameters(self) -> None:
@@ -66,7 +60,7 @@ class GeneratePanel(ParameterPanel):
         """Stop listening; what runs is ended by who owns the worker."""
         self.setParameters(None)
         self._devices.changed.disconnect(self.onDevicesChanged)
-        self._follow(None)
+        self.follow(None)
 
     def onModelChosen(self, index: int) -> None:
         """Keep the choice in the scene."""
@@ -107,88 +101,31 @@ class GeneratePanel(ParameterPanel):
         ui.seedSpinBox.enabled = not parameters.randomSeed
         self._showModelFile()
         ui.modelInfoLabel.text, problem = self._modelText()
-        ui.estimateLabel.text = "" if problem else self._estimateText()
+        ui.estimateLabel.text = "" if problem else self._ownEstimate()
         self._showButton(problem or self._devices.problem)
 
     def onGenerateOrCancel(self, *_arguments: Any) -> None:
         """Start, or stop what runs."""
-        if self._run is not None and self._run.isRunning:
+        if self.isRunning:
             self._run.cancel(keepPartial=self._parameters.keepPartial)
-            self._say(_("Stopping..."))
+            self.say(_("Stopping..."))
             self.onParametersModified()
             return
         parameters = self._parameters
-        if parameters.randomSeed:
-            parameters.seed = newSeed(parameters.count)
-        self._warnings, self._slicesText = [], ""
-        try:
-            run = self._logic.start(
-                self._request(), likeVolume=parameters.likeVolume, keepPartial=parameters.keepPartial
+        self.start(
+            lambda: self._logic.start(
+                self.newRequest(), likeVolume=parameters.likeVolume, keepPartial=parameters.keepPartial
             )
-        except Exception as error:
-            self._say(_("The generation could not be started: {error}").format(error=error))
-            return
-        self._follow(run)
-        self._ui.generateProgressBar.setRange(0, 0)
-        self._ui.generateProgressBar.visible = True
-        self._say(_("Loading the model..."))
-        self.onParametersModified()
+        )
 
-    def onCopyLog(self, *_arguments: Any) -> None:
-        """Put the log on the clipboard."""
-        slicer.app.clipboard().setText(self._ui.generateLogText.plainText)
+    def newRequest(self) -> GenerateRequest:
+        """Return what is chosen, with a new seed if that is wanted."""
+        if self._parameters.randomSeed:
+            self._parameters.seed = newSeed(self._parameters.count)
+        return self.request()
 
-    def _follow(self, run: GenerateRun | None) -> None:
-        for old in [self._run] if self._run is not None else []:
-            old.progressed.disconnect(self._onProgress)
-            old.slicesArrived.disconnect(self._onSlices)
-            old.warned.disconnect(self._onWarning)
-            old.ended.disconnect(self._onEnded)
-        self._run = run
-        if run is not None:
-            run.progressed.connect(self._onProgress)
-            run.slicesArrived.connect(self._onSlices)
-            run.warned.connect(self._onWarning)
-            run.ended.connect(self._onEnded)
-
-    def _onProgress(self, event: Any) -> None:
-        bar = self._ui.generateProgressBar
-        bar.setRange(0, 1000)
-        bar.value = int(1000 * event.done / event.of) if event.of else 0
-        if self._run is None or self._run.job.isStopping:
-            return
-        words = [event.phase, self._slicesText]
-        if event.eta_s is not None:
-            words.append(_("about {time} left").format(time=durationText(event.eta_s)))
-        self._say(", ".join(word for word in words if word))
-
-    def _onSlices(self, done: int, of: int) -> None:
-        self._slicesText = _("{done} of {of} slices").format(done=done, of=of)
-
-    def _onWarning(self, sentence: str) -> None:
-        self._warnings.append(sentence)
-
-    def _onEnded(self, ending: JobEnding) -> None:
-        run, ui = self._run, self._ui
-        ui.generateProgressBar.visible = False
-        ui.generateLogText.plainText = run.job.log if run is not None else ""
-        ui.generateLogCollapsibleButton.visible = True
-        nodes = run.nodes() if run is not None else []
-        if ending.kind == "finished":
-            self._say(_("Done: {names}.").format(names=", ".join(node.GetName() for node in nodes)))
-        elif ending.kind == "cancelled":
-            kept = _(" Kept: {names}.").format(names=", ".join(node.GetName() for node in nodes)) if nodes else ""
-            self._say(ending.text + kept)
-        else:
-            self._say(_("Failed: {text}").format(text=ending.text))
-        self.onParametersModified()
-        if ending.kind == "finished" and nodes:
-            self.volumeMade.emit(nodes[-1])
-
-    def _say(self, text: str) -> None:
-        self._ui.generateStatusLabel.text = "\n".join([text, *self._warnings])
-
-    def _request(self) -> GenerateRequest:
+    def request(self) -> GenerateRequest:
+        """Return what is chosen."""
         parameters = self._parameters
         isLike = parameters.likeVolume is not None
         steps = self._steps()
@@ -215,6 +152,16 @@ class GeneratePanel(ParameterPanel):
         path = next((choice.path for choice in self._models if choice.key == key), self._models[0].path)
         return GenerateModels.readCard(path)
 
+    @property
+    def modelName(self) -> str:
+        """What the chosen model is called in the list."""
+        return self._ui.modelComboBox.currentText
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be made with the chosen model and the devices, for people; empty if it can."""
+        return self._modelText()[1] or self._devices.problem
+
     def _modelText(self) -> tuple[str, str]:
         """What the model's card says, and why the model cannot be used, if so."""
         from CTDiffusionLogic.errors import CTDiffusionError
@@ -225,24 +172,41 @@ class GeneratePanel(ParameterPanel):
         try:
             return GenerateModels.summary(self._card()), ""
         except CTDiffusionError as error:
-            return str(error), str(error)
+            text = inPanelWords(str(error))
+            return text, text
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
             text = _("The card of this model is not complete. Choose another model.")
             return text, text
 
-    def _estimateText(self) -> str:
-        device = self._devices.automatic() if self._parameters.device == "auto" else None
-        kind = kindOfDevice(device.name if device is not None else self._parameters.device)
+    def _ownEstimate(self) -> str:
         like = self._parameters.likeVolume
         shape = tuple(reversed(like.GetImageData().GetDimensions())) if like and like.GetImageData() else None
+        spacingMm = like.GetSpacing()[2] if like is not None else None
+        return self.estimateText(self.request(), shape=shape, spacingMm=spacingMm)
+
+    def estimateText(
+        self,
+        request: GenerateRequest,
+        *,
+        shape: tuple[int, ...] | None = None,
+        spacingMm: float | None = None,
+        known: Collection[int] = (),
+    ) -> str:
+        """Return what a generation will take, and what will compute it; see GenerateEstimate.estimate.
+
+        :param request: what to generate, with the chosen model and device.
+        """
+        device = self._devices.automatic() if request.device == "auto" else None
+        kind = kindOfDevice(device.name if device is not None else request.device)
         try:
             text = estimate(
                 self._card(),
-                self._request(),
+                request,
                 device=kind,
                 secondsPerWork=self._logic.settings.secondsPerWork(kind),
                 shape=shape,
-                spacingMm=like.GetSpacing()[2] if like is not None else None,
+                spacingMm=spacingMm,
+                known=known,
             ).text
         except (KeyError, TypeError, ValueError):  # a card without figures: the worker says more
             return ""
@@ -287,7 +251,7 @@ class GeneratePanel(ParameterPanel):
 
     def _showButton(self, problem: str) -> None:
         button, run = self._ui.generateButton, self._run
-        if run is not None and run.isRunning:
+        if self.isRunning:
             button.text = _("Stopping...") if run.job.isStopping else _("Cancel")
             button.enabled = not run.job.isStopping
             button.toolTip = _("Stop the generation. Finished slices are kept or removed as set under Advanced.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,10 +65,7 @@ def endingOf(
         return JobEnding("cancelled", stopReason, code="cancelled")
     if isinstance(last, Failed):
         kind: Literal["cancelled", "failed"] = "cancelled" if last.code == "cancelled" else "failed"
-        remedy = last.remedy
-        for option, words in _optionsInThePanel().items():
-            remedy = remedy.replace(option, words)
-        return JobEnding(kind, last.message, remedy, last.code)
+        return JobEnding(kind, last.message, inPanelWords(last.remedy), last.code)
     if startError is not None:
         return _notStarted(startError)
     return _diedWithoutAWord(exitCode, output)
@@ -114,6 +112,17 @@ def _diedWithoutAWord(exitCode: int | None, output: Sequence[str]) -> JobEnding:
     )
 
 
-def _optionsInThePanel() -> dict[str, str]:
-    """The command's options in its advice, and what they are called here."""
-    return {"--device cpu": _("the CPU as the device"), "--device auto": _("the automatic device")}
+def inPanelWords(text: str) -> str:
+    """Replace commands and options in the library's advice by what they are called in the panel."""
+    for pattern, words in {
+        r"Install it with: python -m pip install [\w-]+, or see what `ctdiffusion doctor` says\.": _(
+            "Install it in the section Installation."
+        ),
+        r"see what `ctdiffusion doctor` says": _("see the section Installation"),
+        r"train a model with `ctdiffusion train`": _("train a model in the section Train"),
+        r"Name a model file with --model\b": _("Choose a model file"),
+        r"--device cpu\b": _("the CPU as the device"),
+        r"--device auto\b": _("the automatic device"),
+    }.items():
+        text = re.sub(pattern, words, text)
+    return text

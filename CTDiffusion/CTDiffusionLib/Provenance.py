@@ -68,6 +68,12 @@ def isSynthetic(node: Any) -> bool:
     return node is not None and node.GetAttribute(SYNTHETIC_ATTRIBUTE) == "yes"
 
 
+def isPartlyReal(node: Any) -> bool:
+    """Whether ``node`` (any MRML node, or None) is a completed scan: some of its slices show a patient."""
+    facts = provenance(node) if isSynthetic(node) else {}
+    return bool(facts.get("RealSlices")) or facts.get("PartlyReal") == "yes"
+
+
 def syntheticVolumes(scene: Any = None) -> list[Any]:
     """Return the volumes of the scene that are marked as synthetic, in scene order."""
     return [node for node in nodesByClass(sceneOrDefault(scene), "vtkMRMLScalarVolumeNode") if isSynthetic(node)]

@@ -9,6 +9,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from .DerivedVolumes import isDerived
+from .Provenance import isPartlyReal
 from .SlicerHost import nodesByClass, sceneOrDefault
 from .SyntheticFile import recogniseFile
 from .VolumeGrids import hasVoxels, huArray, ijkToWorld
@@ -30,6 +31,8 @@ def sceneProblem(volumes: Sequence[Any]) -> str:
             return _("{name} was computed from other volumes. Choose the volumes themselves.").format(
                 name=node.GetName()
             )
+        if isPartlyReal(node):
+            return _("{name} is partly real: it belongs to neither group.").format(name=node.GetName())
         if not hasVoxels(node):
             return _("{name} has no voxels yet.").format(name=node.GetName())
     return ""

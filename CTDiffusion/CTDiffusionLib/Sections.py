@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from . import Provenance
 from .ComparePanel import ComparePanel
+from .CompletePanel import CompletePanel
 from .EvaluatePanel import EvaluatePanel
 from .ExportPanel import ExportPanel
 from .GenerateDevices import DeviceFinder
@@ -35,6 +36,8 @@ class Sections:
         own = slicer.util.childWidgetVariables
         self.compare = ComparePanel(own(ui.compareCollapsibleButton), logic)
         self.generate = GeneratePanel(own(ui.generateCollapsibleButton), logic.generation, self.devices)
+        self.complete = CompletePanel(loadSection("CompleteSection"), logic.completions, self.generate, self.devices)
+        self.complete.volumeMade.connect(self.onVolumeMade)
         self.train = TrainPanel(loadSection("TrainSection"), logic.training, self.devices)
         self.train.modelMade.connect(self.onModelMade)
         self.train.modelFinished.connect(self.onModelFinished)
@@ -47,13 +50,14 @@ class Sections:
 
     def open(self) -> None:
         """Show and follow what is chosen in the scene; look for devices, the first time."""
-        compare, generate, export, train, reader, evaluate = self._logic.getParameterNodes()
+        compare, generate, export, train, reader, evaluate, complete = self._logic.getParameterNodes()
         self.compare.setParameters(compare)
         self.generate.setParameters(generate)
         self.export.setParameters(export)
         self.train.setParameters(train)
         self.reader.setParameters(reader)
         self.evaluate.setParameters(evaluate)
+        self.complete.setParameters(complete)  # after Generate, whose choices it shows
         if not self.devices.isKnown:
             self.devices.ask()
 
@@ -65,6 +69,7 @@ class Sections:
         self.train.setParameters(None)
         self.reader.setParameters(None)
         self.evaluate.setParameters(None)
+        self.complete.setParameters(None)
 
     def cleanup(self) -> None:
         """Slicer closes, or the module is reloaded: jobs end with their whole process trees."""
@@ -74,6 +79,7 @@ class Sections:
         self.train.cleanup()
         self.reader.cleanup()
         self.evaluate.cleanup()
+        self.complete.cleanup()
         self.install.cleanup()
         self.export.cleanup()
         self._logic.generation.worker.endAll(_("The module was closed."))
@@ -91,6 +97,7 @@ class Sections:
         """A training has written another checkpoint: its model can be tried while it goes on."""
         self.generate.fillModels()
         self.generate.onParametersModified()
+        self.complete.onParametersModified()
 
     def onModelFinished(self, model: Any) -> None:
         """Choose the model of a training that has ended."""

@@ -16,7 +16,19 @@ import numpy as np
 import slicer
 import slicer.util
 
-from . import ExportDicom, InstallCheck, InstallPlan, Layouts, Provenance, SampleVolumes, SceneVolumes, TrainData
+from . import (
+    CompleteData,
+    ExportDicom,
+    InstallCheck,
+    InstallPlan,
+    Layouts,
+    Provenance,
+    SampleVolumes,
+    SceneVolumes,
+    TrainData,
+)
+from .CompleteLogic import CompleteLogic
+from .CompleteRequest import CompleteRequest
 from .EvaluateLogic import EvaluateLogic
 from .EvaluatePlots import EvaluatePlots
 from .EvaluateReport import FORMAT, FORMAT_VERSION, EvaluateReport
@@ -149,6 +161,34 @@ def evaluation(test: Any) -> None:
             evaluations.evaluate(*chosen)
 
 
+def completion(test: Any) -> None:
+    """What a scan lacks is planned on its own grid; what cannot be done is refused before a worker starts.
+
+    :param test: a unittest.TestCase.
+    """
+    from CTDiffusionLogic.errors import InputError, UsageError
+
+    scan = SceneVolumes.insertVolume(np.full((10, 16, 16), 40, np.int16), _IJK_TO_RAS, "real")
+    source = CompleteData.scanToComplete(scan).source
+    request = CompleteRequest(missing=(4, 5))
+    planned = request.completion(source)
+    test.assertEqual(planned.missing, (4, 5))
+    test.assertIn("12.0 to 15.0 mm", CompleteData.planText(request, planned))
+    longer = CompleteRequest(extend=3, towards="feet").completion(source)
+    test.assertEqual((longer.shape[0], longer.missing), (13, (0, 1, 2)))
+    test.assertTrue(np.allclose(longer.geometry.ijk_to_ras[:3, 3], (0, 0, -9)))
+    view = Layouts.sliceNode(slicer.mrmlScene, CompleteData.VIEW)
+    if view is not None:  # not where the self test runs without views
+        view.SetSliceToRASByNTP(0, 0, 1, -1, 0, 0, -16, -16, 10, 0)
+        test.assertEqual(CompleteData.shownSlice(scan), 3)
+    completions = CompleteLogic(Worker())
+    for wrong in ({"missing": [10]}, {"spacingMm": 1.3}, {"extend": 0}, {"extend": 2, "spacingMm": 1.5}, {}):
+        with test.assertRaises(UsageError):
+            completions.complete(scan, **wrong)
+    with test.assertRaises(InputError):
+        completions.complete(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"), extend=2)
+
+
 def _report() -> dict[str, Any]:
     """The least that a report.json has: one figure and one curve."""
     figure: dict[str, Any] = {"key": "coherence.difference.3mm", "title": "Differences", "unit": "HU", "plane": None}
@@ -208,12 +248,13 @@ def panels(test: Any) -> None:
     sections = slicer.modules.ctdiffusion.widgetRepresentation().self().sections
     sections.open()
     withButtons = (sections.generate, sections.compare, sections.train, sections.export, sections.evaluate)
-    for section in (*withButtons, sections.install):
+    for section in (*withButtons, sections.install, sections.complete):
         test.assertTrue(vars(section._ui))
     test.assertFalse(sections.train._ui.trainButton.enabled)  # there are no scans
     test.assertTrue(sections.train._ui.trainButton.toolTip)
     test.assertFalse(sections.export._ui.exportButton.enabled)  # and no volumes
     test.assertFalse(sections.evaluate._ui.evaluateButton.enabled)
+    test.assertFalse(sections.complete._ui.completeButton.enabled)
     test.assertTrue(sections.install._ui.installStatusLabel.text)
 
 

@@ -93,6 +93,8 @@ def _headerFacts(path: Path, _modified: int) -> dict[str, str]:
     facts = {key.removeprefix(HEADER_PREFIX): reader.GetMetaData(key) for key in ours}
     if reader.HasMetaDataKey("descrip") and reader.GetMetaData("descrip").startswith("SYNTHETIC CT"):  # NIfTI
         facts["synthetic"] = "yes"
+        if "PARTLY REAL" in reader.GetMetaData("descrip"):  # which slices, a NIfTI header has no room to say
+            facts["partly_real"] = "yes"
     return facts
 
 

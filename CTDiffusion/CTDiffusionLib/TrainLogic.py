@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from slicer.i18n import tr as _
 
 from . import TrainData, TrainDicom
-from .GenerateLogic import OnProgress, raiseUnlessFinished
 from .GenerateSettings import GenerateSettings
+from .RunResult import OnProgress, resultOf
 from .SlicerHost import sceneOrDefault
 from .TrainRequest import TrainRequest, canBeResumed, folderProblem, holdsTraining
 from .TrainRun import TrainRun
@@ -98,14 +98,9 @@ class TrainLogic:
         """
         request = TrainRequest(run=Path(runFolder), folders=tuple(map(Path, folders)), **options)
         run = self.start(request, volumes=volumes, dicomSeries=dicomSeries, withAny=withAny)
-        if onProgress is not None:
-            tell: Callable[..., Any] = onProgress
-            run.progressed.connect(lambda event: tell(event.done, event.of, event.eta_s, event.phase))
-        if not waitForCompletion:
-            return run
-        self.worker.waitFor(run.job)
-        raiseUnlessFinished(run.ending)
-        return run.model
+        return resultOf(
+            self.worker, run, lambda: run.model, waitForCompletion=waitForCompletion, onProgress=onProgress
+        )
 
     def _check(
         self, request: TrainRequest, volumes: Sequence[Any], dicomSeries: Sequence[str], *, withAny: bool

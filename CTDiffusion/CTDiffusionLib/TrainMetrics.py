@@ -22,7 +22,7 @@ _GROUP_OF = {
 #: So do the names of fidelity scores begin, as events and in metrics.jsonl.
 _FIDELITY = "fid"
 #: Numbers of a fidelity score that are no curves beside Fréchet distances.
-_NO_CURVES = ("step", "epoch", "seconds", "hours", "kid", "frechet_training_floor")
+_NO_CURVES = ("step", "epoch", "seconds", "hours", "kid", "frechet_training_floor", "outline")
 _NO_CURVE_ENDINGS = ("_low", "_high")
 #: Scores with other values of these are not set beside each other.
 _SAME = ("extractor", "extractor_sha256", "protocol_sha256", "against")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import qt
-import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
 from . import TrainFolders, TrainLayout
 from .GenerateDevices import DeviceFinder
-from .GenerateEstimate import durationText
 from .JobEnding import JobEnding
 from .JobSignal import Signal
-from .ParameterPanel import ParameterPanel, deviceItems, fillComboBox
+from .ParameterPanel import deviceItems, fillComboBox
+from .RunPanel import RunPanel, progressText
 from .TrainLogic import TrainLogic, requestOf
 from .TrainMetrics import FRECHET, LOSS, TrainMetrics
 from .TrainPlots import TrainPlots
@@ -24,7 +24,7 @@ from .TrainRun import TrainRun
 from .TrainSources import TrainSources
 
 
-class TrainPanel(ParameterPanel):
+class TrainPanel(RunPanel):
     """Connects the widgets of the section Train with the logic and the parameter node.
 
     Signals: ``modelMade`` (path of a model that has got another checkpoint), ``modelFinished`` (path of the model of
@@ -36,11 +36,10 @@ class TrainPanel(ParameterPanel):
     """
 
     def __init__(self, ui: Any, logic: TrainLogic, devices: DeviceFinder) -> None:
-        super().__init__(ui)
+        super().__init__(ui, "train")
         self.modelMade = Signal()
         self.modelFinished = Signal()
         self._logic, self._devices = logic, devices
-        self._run: TrainRun | None = None
         self._sheet: Path | None = None
         self._sheetWidth = 0
         self.sources = TrainSources(ui)
@@ -52,7 +51,6 @@ class TrainPanel(ParameterPanel):
         ui.resumeButton.connect("clicked(bool)", self.onResume)
         ui.showPlotsButton.connect("clicked(bool)", self.onShowPlots)
         ui.plotsLayoutButton.connect("clicked(bool)", self.onRestoreLayout)
-        ui.copyTrainLogButton.connect("clicked(bool)", self.onCopyLog)
         devices.changed.connect(self.onDevicesChanged)
 
     def setParameters(self, parameters: Any) -> None:
@@ -79,7 +77,7 @@ class TrainPanel(ParameterPanel):
         self.setParameters(None)
         self.sources.cleanup()
         self._devices.changed.disconnect(self.onDevicesChanged)
-        self._follow(None)
+        self.follow(None)
         TrainLayout.restoreLayout()
 
     def onDeviceChosen(self, index: int) -> None:
@@ -115,7 +113,7 @@ class TrainPanel(ParameterPanel):
             return  # it tells of a change
         run = Path(parameters.trainingFolder)
         isKept, canResume = holdsTraining(run), canBeResumed(run)
-        isRunning = self._run is not None and self._run.isRunning
+        isRunning = self.isRunning
         if isRunning or not (isKept or canResume):
             ui.runInfoLabel.text = ""
         else:
@@ -125,7 +123,7 @@ class TrainPanel(ParameterPanel):
 
     def onTrainOrStop(self, *_arguments: Any) -> None:
         """Start, or stop what runs; the second time at once."""
-        if self._run is None or not self._run.isRunning:
+        if not self.isRunning:
             self._start(resume=False)
         elif self._run.job.isStopping:
             self._run.kill()
@@ -140,7 +138,7 @@ class TrainPanel(ParameterPanel):
     def onShowPlots(self, *_arguments: Any) -> None:
         """Show the curves of the training that runs, else of that in the chosen folder."""
         with slicer.util.tryWithErrorDisplay(_("The plots could not be shown.")):
-            if self._run is not None and self._run.isRunning:
+            if self.isRunning:
                 self._run.updatePlots()
                 plots = self._run.plots
             else:
@@ -154,10 +152,6 @@ class TrainPanel(ParameterPanel):
         TrainLayout.restoreLayout()
         self.onParametersModified()
 
-    def onCopyLog(self, *_arguments: Any) -> None:
-        """Put the log on the clipboard."""
-        slicer.app.clipboard().setText(self._ui.trainLogText.plainText)
-
     def _start(self, *, resume: bool) -> None:
         request = requestOf(self._parameters, resume=resume)
         try:
@@ -168,48 +162,36 @@ class TrainPanel(ParameterPanel):
                 withAny=self._parameters.trainingAnyVolume,
             )
         except Exception as error:
-            self._say(_("The training could not be started: {error}").format(error=error))
+            self.say(_("The training could not be started: {error}").format(error=error))
             return
         TrainFolders.rememberTrainingsFolder(request.run)
-        self._follow(run)
-        self._ui.trainProgressBar.setRange(0, 0)
-        self._ui.trainProgressBar.visible = True
+        self.follow(run)
+        self.showWork(_("Starting the worker..."))
         self._onSummary()
         self._showSheet(newestSample(request.run) if resume else None)
-        self._say(_("Starting the worker..."))
         self.onParametersModified()
 
-    def _follow(self, run: TrainRun | None) -> None:
-        for one, isNew in ((self._run, False), (run, True)):
-            if one is None:
-                continue
-            for signal, slot in (
-                (one.progressed, self._onProgress),
-                (one.summaryChanged, self._onSummary),
-                (one.plotsChanged, self._onPlots),
-                (one.sampleMade, self._showSheet),
-                (one.modelMade, self.modelMade.emit),
-                (one.stopProgressed, self._onStopping),
-                (one.ended, self._onEnded),
-            ):
-                (signal.connect if isNew else signal.disconnect)(slot)
-        self._run = run
+    def slots(self, run: TrainRun) -> Sequence[tuple[Signal, Any]]:
+        """Return the signals of a run that the panel follows."""
+        return (
+            (run.progressed, self._onProgress),
+            (run.summaryChanged, self._onSummary),
+            (run.plotsChanged, self._onPlots),
+            (run.sampleMade, self._showSheet),
+            (run.modelMade, self.modelMade.emit),
+            (run.stopProgressed, self._onStopping),
+            (run.ended, self._onEnded),
+        )
 
     # What the worker tells
 
     def _onProgress(self, event: Any) -> None:
-        bar = self._ui.trainProgressBar
-        bar.setRange(0, 1000 if event.of else 0)
-        if event.of:
-            bar.value = int(1000 * event.done / event.of)
+        self.showProgress(event.done, event.of)
         self._fitSheet()
-        if self._run is None or self._run.job.isStopping:
-            return
-        isTraining = event.phase == "training"
-        words = [_("Training, step {n}").format(n=event.done) if isTraining else event.phase.capitalize()]
-        if event.eta_s is not None:
-            words.append(_("about {time} left").format(time=durationText(event.eta_s)))
-        self._say(", ".join(word for word in words if word))
+        if self._run is not None and not self._run.job.isStopping:
+            isTraining = event.phase == "training"
+            words = _("Training, step {n}").format(n=event.done) if isTraining else event.phase.capitalize()
+            self.say(progressText(event, words))
 
     def _onSummary(self) -> None:
         text = self._run.summary if self._run is not None else ""
@@ -222,35 +204,30 @@ class TrainPanel(ParameterPanel):
             self.onParametersModified()
 
     def _onStopping(self, text: str) -> None:
-        self._say(text)
+        self.say(text)
         self.onParametersModified()  # what the second click would keep
 
     def _onEnded(self, ending: JobEnding) -> None:
-        run, ui = self._run, self._ui
-        ui.trainProgressBar.visible = False
-        ui.trainLogText.plainText = run.log if run is not None else ""
-        ui.trainLogCollapsibleButton.visible = True
+        run = self._run
+        self.showEnd(run.log if run is not None else "")
         model = run.model if run is not None else None
         if ending.kind == "finished":
             name = model.parent.name if model is not None else ""
-            self._say(_("Done: the model {name} can be chosen under Generate.").format(name=name))
+            self.say(_("Done: the model {name} can be chosen under Generate.").format(name=name))
         elif ending.kind == "cancelled":
-            self._say(ending.text)
+            self.say(ending.text)
         else:
-            self._say(_("Failed: {text}").format(text=ending.text))
+            self.say(_("Failed: {text}").format(text=ending.text))
         self.onParametersModified()
         if model is not None:
             self.modelFinished.emit(model)
-
-    def _say(self, text: str) -> None:
-        self._ui.trainStatusLabel.text = text
 
     def _showCharts(self, plots: TrainPlots) -> None:
         loss = plots.chart(LOSS)
         if loss is not None:
             TrainLayout.showCharts(loss, plots.chart(FRECHET))
         else:
-            self._say(_("There are no figures yet: they come with the first steps of the training."))
+            self.say(_("There are no figures yet: they come with the first steps of the training."))
         self.onParametersModified()
 
     # The sheet of samples

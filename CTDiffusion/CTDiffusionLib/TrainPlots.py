@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
+from .PlotNodes import PlotNodes, drawLine
 from .Provenance import PREFIX
-from .SlicerHost import nodesByClass, sceneOrDefault
+from .SlicerHost import sceneOrDefault
 from .TrainMetrics import FRECHET, HELD_OUT, LOSS, Columns, TrainMetrics
 
 #: Attributes by which the nodes of a training are found again: its folder, and what a node is for.
@@ -46,7 +46,12 @@ class TrainPlots:
 
     def __init__(self, run: Path, *, scene: Any = None) -> None:
         self._run = Path(run).absolute()
-        self._scene = sceneOrDefault(scene)
+        self._nodes = PlotNodes(
+            sceneOrDefault(scene),
+            owner=(RUN_ATTRIBUTE, str(self._run)),
+            roleAttribute=ROLE_ATTRIBUTE,
+            folder=_("Training {run}").format(run=self._run.name),
+        )
 
     def update(self, metrics: TrainMetrics) -> bool:
         """Make the nodes hold what ``metrics`` has; return whether a chart is new."""
@@ -90,40 +95,24 @@ class TrainPlots:
 
     def _newSeries(self, name: str, group: str) -> Any:
         series = self._add("vtkMRMLPlotSeriesNode", name, "{curves}", _curveName(name))
-        series.SetXColumnName("epoch")
-        series.SetYColumnName(name)
-        series.SetPlotType(series.PlotTypeScatter)  # "scatter": x is a column; lines join the points
-        isSparse = group != LOSS
-        series.SetMarkerStyle(series.MarkerStyleCircle if isSparse else series.MarkerStyleNone)
         isDashed = group == HELD_OUT or name in _DASHED
-        series.SetLineStyle(series.LineStyleDash if isDashed else series.LineStyleSolid)
-        series.SetLineWidth(3 if name == "frechet" else 2)
         colours = {**_COLOURS, **_FRECHET_COLOURS}
-        series.SetColor(*colours.get(name.removesuffix("_held_out"), _OTHER_COLOUR))
+        drawLine(
+            series,
+            "epoch",
+            name,
+            colours.get(name.removesuffix("_held_out"), _OTHER_COLOUR),
+            marker="None" if group == LOSS else "Circle",  # the others are sparse
+            style="Dash" if isDashed else "Solid",
+            width=3 if name == "frechet" else 2,
+        )
         return series
 
     def _add(self, className: str, role: str, name: str, curves: str) -> Any:
-        node = self._scene.CreateNodeByClass(className)
-        node.UnRegister(None)
-        node.SetName(self._scene.GenerateUniqueName(name.format(run=self._run.name, curves=_titleOf(curves))))
-        node.SetAttribute(RUN_ATTRIBUTE, str(self._run))
-        node.SetAttribute(ROLE_ATTRIBUTE, role)
-        node = self._scene.AddNode(node)
-        self._putIntoFolder(node)
-        return node
-
-    def _putIntoFolder(self, node: Any) -> None:
-        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self._scene)
-        top, name = hierarchy.GetSceneItemID(), _("Training {run}").format(run=self._run.name)
-        folder = hierarchy.GetItemChildWithName(top, name) or hierarchy.CreateFolderItem(top, name)
-        item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(folder, node)
-        hierarchy.SetItemParent(item, folder)
+        return self._nodes.add(className, role, name.format(run=self._run.name, curves=_titleOf(curves)))
 
     def _find(self, className: str, role: str) -> Any:
-        for node in nodesByClass(self._scene, className):
-            if (node.GetAttribute(RUN_ATTRIBUTE), node.GetAttribute(ROLE_ATTRIBUTE)) == (str(self._run), role):
-                return node
-        return None
+        return self._nodes.find(className, role)
 
 
 def _titleOf(kind: str) -> str:

@@ -14,6 +14,7 @@ from . import TrainData, TrainDicom, TrainLayout
 from .Job import Job, JobRequest
 from .JobEnding import JobEnding
 from .JobSignal import Signal
+from .SceneScans import SceneScan
 from .TrainMetrics import FRECHET, LOSS, TrainMetrics
 from .TrainPlots import TrainPlots
 from .TrainRequest import TrainRequest, holdsTraining, modelOf
@@ -56,7 +57,7 @@ class TrainRun:
         request: TrainRequest,
         *,
         scene: Any,
-        volumes: Sequence[TrainData.VolumeExport] = (),
+        volumes: Sequence[SceneScan] = (),
         series: Sequence[TrainDicom.SeriesExport] = (),
     ) -> None:
         self.request = request
@@ -82,7 +83,7 @@ class TrainRun:
         self._warnings: list[str] = []
         self._hasModel = False
         self._lastPlot = 0.0
-        stems = [(TrainData.VOLUME_STEM, [one.name for one in volumes])]
+        stems = [(TrainData.VOLUME_STEM, [one.source.name for one in volumes])]
         stems += [(TrainData.SERIES_STEM, [one.label for one in series])]
         self._names = {f"{stem}-{n:03d}": name for stem, names in stems for n, name in enumerate(names, start=1)}
         self.job: Job = worker.start(
@@ -269,9 +270,7 @@ def _optionsInThePanel() -> dict[str, str]:
     }
 
 
-def _writer(
-    volumes: Sequence[TrainData.VolumeExport], series: Sequence[TrainDicom.SeriesExport]
-) -> Callable[[Path], None]:
+def _writer(volumes: Sequence[SceneScan], series: Sequence[TrainDicom.SeriesExport]) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         if volumes:
             TrainData.writeVolumes(volumes, folder / _SCANS)

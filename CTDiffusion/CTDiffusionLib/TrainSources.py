@@ -8,23 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import qt
-import slicer
 import slicer.util
-import vtk
 from slicer.i18n import tr as _
 
 from . import TrainData, TrainDicom
-from .JobSignal import Signal
+from .SceneLists import VOLUME, Row, SceneList, fillList, newTimer, selectedOf, tickedVolumes
+from .SceneScans import sceneVolumes
 from .TrainRequest import folderProblem
 
-#: After a change in the scene the list is made anew; several changes come together.
-DELAY_MS = 300
 #: The database is asked in turns of so long, so that the GUI goes on.
 TURN_S = 0.03
-_VOLUME, _FOLDER, _SERIES = "volume", "folder", "series"
+_FOLDER, _SERIES = "folder", "series"
 
 
-class TrainSources(slicer.util.VTKObservationMixin):
+class TrainSources(SceneList):
     """Keeps the list of scans like the scene and the parameter node. Signal: ``changed`` (nothing).
 
     :param ui: the widgets by name (slicer.util.childWidgetVariables).
@@ -32,18 +29,15 @@ class TrainSources(slicer.util.VTKObservationMixin):
 
     def __init__(self, ui: Any) -> None:
         super().__init__()
-        self.changed = Signal()
         self._ui = ui
-        self._parameters: Any = None
-        self._shown: list[tuple[str, str, str, bool | None]] = []
+        self._shown: list[Row] = []
         #: Whether volumes that are no CT, or synthetic, could be ticked when the list was made.
         self.isAnyAllowed = False
         self._refusals: dict[str, str] = {}  # of volumes, by node ID; what cannot be learnt from, and why
         self._found: Iterator[TrainDicom.SeriesChoice | None] | None = None
         self._series: list[TrainDicom.SeriesChoice] = []
         self._labels: dict[str, str] = {}  # of series, by UID
-        self._sceneTimer = self._newTimer(DELAY_MS, self.refresh)
-        self._dicomTimer = self._newTimer(0, self._onDicomTurn)
+        self._dicomTimer = newTimer(0, self._onDicomTurn)
         ui.scansListWidget.connect("itemChanged(QListWidgetItem*)", self.onItemChanged)
         ui.scansListWidget.connect("itemSelectionChanged()", self.onSelectionChanged)
         ui.addFolderButton.connect("clicked(bool)", self.onAddFolder)
@@ -58,14 +52,8 @@ class TrainSources(slicer.util.VTKObservationMixin):
 
         :param parameters: a TrainParameters, or None while there is none (the scene is being closed).
         """
-        self.removeObservers()
-        self._sceneTimer.stop()
-        self._parameters = parameters
+        super().setParameters(parameters)
         if parameters is not None:
-            scene = parameters.parameterNode.GetScene()
-            for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndImportEvent):
-                self.addObserver(scene, event, self.onSceneChanged)
-            self.refresh()
             self._sayDicom()
 
     def cleanup(self) -> None:
@@ -92,10 +80,6 @@ class TrainSources(slicer.util.VTKObservationMixin):
 
     # What is shown
 
-    def onSceneChanged(self, *_arguments: Any) -> None:
-        """A node has come, gone or changed: look soon, when all that belongs to it is there."""
-        self._sceneTimer.start()
-
     def refresh(self) -> None:
         """Make the list anew, if anything in it is different."""
         if self._parameters is None:
@@ -103,25 +87,26 @@ class TrainSources(slicer.util.VTKObservationMixin):
         rows = self._rows()
         if rows != self._shown:
             self._shown = rows
-            self._fill(rows)
+            fillList(self._ui.scansListWidget, rows)
         self.onSelectionChanged()
         self.changed.emit()
 
-    def _rows(self) -> list[tuple[str, str, str, bool | None]]:
+    def _rows(self) -> list[Row]:
         """Key, text, tool tip, and whether it is ticked; None where it cannot be."""
-        parameters, rows = self._parameters, []
+        parameters = self._parameters
+        rows: list[Row] = []
         self.isAnyAllowed = parameters.trainingAnyVolume
         chosen = [node.GetID() for node in self.volumes()]
         self._refusals = {}
-        for node in TrainData.sceneVolumes(parameters.parameterNode.GetScene()):
-            self._follow(node)
+        for node in sceneVolumes(parameters.parameterNode.GetScene()):
+            self.follow(node)
             why = TrainData.whyNotCT(node)
             isAllowed = not why or (parameters.trainingAnyVolume and TrainData.canBeExported(node))
             isTicked = node.GetID() in chosen
             if not isAllowed:
                 self._refusals[node.GetID()] = why
             text = f"{node.GetName()} ({why})" if why else node.GetName()
-            key = f"{_VOLUME}:{node.GetID()}"
+            key = f"{VOLUME}:{node.GetID()}"
             rows.append((key, text, text, isTicked if isAllowed or isTicked else None))
         for path in parameters.trainingFolders:
             text = _("Folder: {path}").format(path=path)
@@ -131,39 +116,12 @@ class TrainSources(slicer.util.VTKObservationMixin):
             rows.append((f"{_SERIES}:{uid}", text, text, None))
         return rows
 
-    def _follow(self, node: Any) -> None:
-        for event in (node.ImageDataModifiedEvent, vtk.vtkCommand.ModifiedEvent):
-            if not self.hasObserver(node, event, self.onSceneChanged):
-                self.addObserver(node, event, self.onSceneChanged)
-
-    def _fill(self, rows: list[tuple[str, str, str, bool | None]]) -> None:
-        widget = self._ui.scansListWidget
-        wasBlocked = widget.blockSignals(True)
-        row = widget.currentRow
-        widget.clear()
-        for key, text, toolTip, isTicked in rows:
-            widget.addItem(text)
-            item = widget.item(widget.count - 1)
-            item.setData(qt.Qt.UserRole, key)
-            item.setToolTip(toolTip)
-            if isTicked is not None:
-                item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
-                item.setCheckState(qt.Qt.Checked if isTicked else qt.Qt.Unchecked)
-            elif key.startswith(_VOLUME):
-                item.setFlags(qt.Qt.NoItemFlags)
-        widget.setCurrentRow(min(row, widget.count - 1))
-        widget.blockSignals(wasBlocked)
-
     # What the user does
 
     def onItemChanged(self, *_arguments: Any) -> None:
         """A volume was ticked or not."""
-        widget = self._ui.scansListWidget
-        items = [widget.item(row) for row in range(widget.count)]
-        ticked = [item.data(qt.Qt.UserRole) for item in items if item.checkState() == qt.Qt.Checked]
-        prefix, scene = f"{_VOLUME}:", self._parameters.parameterNode.GetScene()
-        found = [scene.GetNodeByID(key.removeprefix(prefix)) for key in ticked if key.startswith(prefix)]
-        self._parameters.trainingVolumes = [node for node in found if node is not None]
+        scene = self._parameters.parameterNode.GetScene()
+        self._parameters.trainingVolumes = tickedVolumes(self._ui.scansListWidget, scene)
         self.refresh()
 
     def onSelectionChanged(self) -> None:
@@ -189,8 +147,7 @@ class TrainSources(slicer.util.VTKObservationMixin):
         self.refresh()
 
     def _selected(self, kind: str) -> list[str]:
-        keys = [item.data(qt.Qt.UserRole) for item in self._ui.scansListWidget.selectedItems()]
-        return [key.partition(":")[2] for key in keys if key.startswith(f"{kind}:")]
+        return selectedOf(self._ui.scansListWidget, kind)
 
     # The DICOM database
 
@@ -254,11 +211,3 @@ class TrainSources(slicer.util.VTKObservationMixin):
         if uid not in self._labels:
             self._labels[uid] = TrainDicom.seriesLabel(TrainDicom.database(), uid)
         return self._labels[uid]
-
-    @staticmethod
-    def _newTimer(interval: int, callback: Any) -> Any:
-        timer = qt.QTimer()
-        timer.setSingleShot(True)
-        timer.setInterval(interval)
-        timer.connect("timeout()", callback)
-        return timer

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 #: Sheets as columns of pictures from left to right; a name that begins with "#" is a heading.
 SHEETS = {
     "sections": (
-        ("section-generate", "section-export", "section-install"),
+        ("section-generate", "section-complete", "section-export", "section-install"),
         ("section-train", "reader-ready"),
         ("compare-ready", "section-evaluate"),
     ),

@@ -32,7 +32,7 @@ WIDTH = 480
 #: Samples of a training are shown from this step on: before, they are noise.
 SHOWN_STEP = 100
 #: What can be taken by itself: a training takes minutes on a busy computer.
-PARTS = ("sections", "generation", "training")
+PARTS = ("sections", "completion", "generation", "training")
 
 
 class Camera:
@@ -96,6 +96,7 @@ def takeSections(host: ModuleHost, camera: Camera, widget: Any) -> None:
     panel = widget.parent
     widget.sections.export._ui.exportFolderEdit.currentPath = "/data/CTDiffusion export"
     widget.sections.evaluate._ui.evaluateFolderEdit.currentPath = "/data/CTDiffusion reports"
+    widget.sections.complete._ui.completeVolumeSelector.setCurrentNodeIndex(0)
     for section in sectionsOf(panel):
         name = section.name.removesuffix("CollapsibleButton")
         camera.take(section, f"section-{name}")
@@ -175,6 +176,31 @@ def takeGeneration(host: ModuleHost, camera: Camera, widget: Any, model: Path) -
     host.process(until=lambda: not generate._run.isRunning, timeout=120)
     ui.generateLogCollapsibleButton.collapsed = False
     camera.take(section, "generate-failed")
+
+
+def takeCompletion(host: ModuleHost, camera: Camera, widget: Any, model: Path) -> None:
+    """The section Complete for each thing it can do, while it works, when it is done, and when it cannot."""
+    complete, generate = widget.sections.complete, widget.sections.generate._ui
+    ui, section = complete._ui, widget.parent.findChild(name="completeCollapsibleButton")
+    generate.modelFileEdit.currentPath = str(model)
+    camera.take(section, "complete-nothing")
+    ui.completeVolumeSelector.setCurrentNodeIndex(0)
+    camera.take(section, "complete-extend")
+    ui.completeHowComboBox.setCurrentIndex(2)
+    camera.take(section, "complete-thin")
+    ui.completeHowComboBox.setCurrentIndex(1)
+    ui.completeFirstSpinBox.value, ui.completeLastSpinBox.value = 12, 24
+    camera.take(section, "complete-refused")
+    ui.completeLastSpinBox.value = 15
+    camera.take(section, "complete-ready")
+    generate.stepsSpinBox.value, generate.detailStepsSpinBox.value = 8, 4
+    host.click(ui.completeButton)
+    run = complete._run
+    host.process(until=lambda: ui.completeProgressBar.maximum > 0 or not run.isRunning, timeout=300)
+    camera.take(section, "complete-running")
+    host.process(until=lambda: not run.isRunning, timeout=600)
+    ui.completeLogCollapsibleButton.collapsed = True
+    camera.take(section, "complete-done")
 
 
 def takeExport(host: ModuleHost, camera: Camera, widget: Any) -> None:
@@ -296,7 +322,7 @@ def takeTraining(host: ModuleHost, camera: Camera, widget: Any) -> None:
         host.folder / "my training", folders=[scans], preset="tiny", imageSize=64, maxMinutes=30,
         checkpointMinutes=0.2, waitForCompletion=False,
     )  # fmt: skip
-    train._follow(run)
+    train.follow(run)
     train.onParametersModified()
     ui.trainProgressBar.visible = True
     host.process(until=lambda: _hasLearnt(run, ui), timeout=1800)
@@ -341,6 +367,8 @@ def takeAll(folder: Path, model: Path, *, withGeneration: bool = True, parts: Se
                 takeInstallation(camera, widget)
                 takeMeasurement(host, camera, widget)
                 takeReaderStudy(host, camera, widget)
+            elif part == "completion":
+                takeCompletion(host, camera, widget, model)
             elif part == "generation":
                 takeGeneration(host, camera, widget, model)
                 takeExport(host, camera, widget)

@@ -22,6 +22,19 @@ def knowDevices(monkeypatch: Any) -> None:
     monkeypatch.setattr(GenerateDevices.DeviceFinder, "ask", ask)
 
 
+def lookAt(height: float, normal: Any = (0, 0, 1), tangent: Any = (-1, 0, 0)) -> None:
+    """Let the Red view, made if there is none, show the plane through (0, 0, height); axial by default."""
+    import slicer
+
+    view = slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode")
+    if view is None:
+        view = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSliceNode")
+        view.UnRegister(None)
+        view.SetLayoutName("Red")
+        view = slicer.mrmlScene.AddNode(view)
+    view.SetSliceToRASByNTP(*normal, *tangent, 0, 0, height, 0)
+
+
 def checkControls(ui: Any, *kinds: type, atLeast: int) -> None:
     """Every control says what it does, and the keyboard reaches it.
 

@@ -189,6 +189,29 @@ def test_nothing_can_be_pressed_that_cannot_work(panel):
     assert not panel.ui.evaluateResultsFrame.visible
 
 
+def test_weights_and_baselines_reach_the_command(panel):
+    from CTDiffusionLib.EvaluateLogic import requestOf
+
+    ui, button, weights = panel.ui, panel.ui.evaluateButton, panel.folder / "weights.safetensors"
+    panel.tickAll()
+    ui.evaluateAdvancedCollapsibleButton.collapsed = False
+    panel.host.choose(ui.evaluateExtractorComboBox, "radimagenet")
+    assert button.toolTip == "radimagenet needs a file with its weights: see Advanced."
+    ui.evaluateWeightsEdit.currentPath = str(weights)
+    assert button.toolTip == f"{weights} does not exist."
+    weights.touch()
+    ui.evaluateHeldOutEdit.currentPath = str(panel.folder / "scans")
+    ui.evaluateIndependentEdit.currentPath = str(panel.folder)
+    assert button.enabled
+    words = requestOf(panel.panel._parameters, panel.folder / "out").words([], [])
+    assert {f"--extractor=radimagenet:{weights}", f"--held-out={panel.folder / 'scans'}"} <= set(words)
+    assert f"--independent={panel.folder}" in words
+    for name, word in {"ctfeatures": str(weights), "radiomics": "radiomics"}.items():
+        panel.host.choose(ui.evaluateExtractorComboBox, name)
+        words = requestOf(panel.panel._parameters, panel.folder / "out").words([], [])
+        assert f"--extractor={word}" in words
+
+
 def test_a_worker_that_fails_says_why(panel):
     panel.tick("Real", "CT 0")
     panel.host.answers.append([str(panel.file)])
@@ -207,9 +230,6 @@ def test_what_the_worker_advises_is_said_in_the_panel_s_words():
 
     words = {
         "Name a new folder, or empty this one first.": "Choose another folder.",
-        "Install it with: python -m pip install monai, or see what `ctdiffusion doctor` says.": (
-            "Install it in the section Installation."
-        ),
         "a.nrrd: is a phantom, not a patient's scan; --allow-phantoms lets it in": (
             "a.nrrd: is a phantom, not a patient's scan; Advanced has an option that lets it in"
         ),
@@ -320,7 +340,7 @@ def test_for_scripts(panel, tmp_path):
     panel.host.process(until=lambda: not run.isRunning, timeout=60)
     assert run.ending.kind == "cancelled"
     assert not (tmp_path / "out").exists()
-    from CTDiffusionLib.GenerateLogic import raiseUnlessFinished
+    from CTDiffusionLib.RunResult import raiseUnlessFinished
 
     with pytest.raises(Cancelled, match="Nothing was written"):
         raiseUnlessFinished(run.ending)

@@ -98,7 +98,7 @@ def test_from_an_empty_scene_to_a_volume(panel, model, capsys):
     assert ui.generateButton.text == "Generate"
     assert panel.compare.syntheticVolumeSelector.currentNode() is second
     ui.generateLogCollapsibleButton.collapsed = False
-    panel.host.click(ui.copyLogButton)
+    panel.host.click(ui.copyGenerateLogButton)
     log = slicer.app.clipboard().text()
     assert log.startswith("ctdiffusion generate ")
     assert '"event": "finished"' in log
@@ -226,7 +226,7 @@ def test_choices_are_saved_with_the_scene(panel, model, tmp_path):
     panel.host.choose(panel.ui.deviceComboBox, "CPU")
     panel.ui.randomSeedCheckBox.checked = False
     panel.ui.seedSpinBox.value = 77
-    request = panel.panel._request()
+    request = panel.panel.request()
     assert (request.steps, request.detailSteps, request.seed, request.device) == (4, 4, 77, "cpu")
     panel.ui.detailStepsSpinBox.value = 9
     panel.host.saveScene(tmp_path / "scene.mrml")
@@ -234,7 +234,7 @@ def test_choices_are_saved_with_the_scene(panel, model, tmp_path):
     assert panel.ui.countSpinBox.value == 1
     panel.host.loadScene(tmp_path / "scene.mrml")
     panel.widget.enter()
-    request = panel.panel._request()
+    request = panel.panel.request()
     assert (request.count, request.seed, request.device) == (3, 77, "cpu")
     assert (request.steps, request.detailSteps, request.model) == (4, 9, str(model))
     assert panel.ui.modelComboBox.currentText == "noise.safetensors"
@@ -248,7 +248,7 @@ def test_a_finished_training_can_be_chosen_by_its_folder(panel, model, tmp_path)
     panel.ui.modelFileEdit.currentPath = ""
     panel.ui.modelFileEdit.currentPath = str(folder)
     assert panel.ui.modelComboBox.currentText == "my training"
-    assert panel.panel._request().model == str(folder / "model.safetensors")
+    assert panel.panel.request().model == str(folder / "model.safetensors")
 
 
 def test_the_same_model_file_can_be_chosen_again(panel, model, tmp_path):
@@ -258,7 +258,7 @@ def test_the_same_model_file_can_be_chosen_again(panel, model, tmp_path):
         panel.host.answers.append(str(path))
         ui.modelFileEdit.findChildren(QtWidgets.QToolButton)[0].click()
         panel.host.process()
-        return panel.panel._request().model
+        return panel.panel.request().model
 
     assert browse(model) == str(model)
     bundled = ui.modelComboBox.itemText(0)
@@ -267,7 +267,7 @@ def test_the_same_model_file_can_be_chosen_again(panel, model, tmp_path):
     assert browse(model) == str(model)
     panel.host.saveScene(tmp_path / "scene.mrml")
     panel.host.closeScene()
-    assert panel.panel._request().model != str(model)
+    assert panel.panel.request().model != str(model)
     assert (ui.modelComboBox.currentText, ui.modelFileEdit.currentPath) == (bundled, "")
     assert browse(model) == str(model)
     assert (ui.modelComboBox.currentText, ui.modelFileEdit.currentPath) == ("noise.safetensors", str(model))
@@ -277,7 +277,7 @@ def test_the_same_model_file_can_be_chosen_again(panel, model, tmp_path):
     panel.host.closeScene()
     panel.host.loadScene(tmp_path / "scene.mrml")
     panel.widget.enter()
-    assert ui.modelFileEdit.currentPath == panel.panel._request().model == str(model)
+    assert ui.modelFileEdit.currentPath == panel.panel.request().model == str(model)
     ui.modelFileEdit.currentPath = str(model)[:-3]  # half of another name
     ui.slicesSpinBox.value = 12
     assert ui.modelFileEdit.currentPath == str(model)[:-3]

@@ -13,8 +13,8 @@ import slicer
 from CTDiffusionLib import GenerateEstimate, Provenance, SceneVolumes, Worker
 from CTDiffusionLib.GenerateLogic import GenerateLogic
 from CTDiffusionLib.GenerateRequest import GenerateRequest
-from CTDiffusionLib.GenerateRun import rangesText
 from CTDiffusionLib.GenerateSettings import GenerateSettings, MemoryStore
+from CTDiffusionLib.VolumeRun import rangesText
 from process_groups import isGone
 
 from CTDiffusionLogic.bundle import read_header

@@ -148,10 +148,10 @@ def test_volumes_reach_the_worker_under_their_names(logic, stage, app, tmp_path)
         then=(
             "scans = pathlib.Path(words[5])\n"
             "files = sorted(path.name for path in scans.iterdir())\n"
-            "assert files == ['INDEX.csv', 'volume-001.nii', 'volume-002.nii'], files\n"
-            "print(json.dumps({'event': 'warning', 'message': f'Left out {scans}/volume-002.nii: it is short.'}))\n"
+            "assert files == ['INDEX.csv', 'volume-001.nrrd', 'volume-002.nrrd'], files\n"
+            "print(json.dumps({'event': 'warning', 'message': f'Left out {scans}/volume-002.nrrd: it is short.'}))\n"
             "print(json.dumps({'event': 'failed', 'code': 'bad-input', 'exit_code': 1, 'remedy': 'Give more.',\n"
-            "    'message': 'None of the scans can be used. volume-001.nii: is broken'}))"
+            "    'message': 'None of the scans can be used. volume-001.nrrd: is broken'}))"
         ),
         exitCode=1,
     )
@@ -347,4 +347,4 @@ def test_the_newest_sheet(stage):
     assert TrainRequest(run=stage.run).words([]) == [
         "train", f"--run={stage.run}", "--preset=standard", "--image-size=256", "--device=auto", "--seed=0"
     ]  # fmt: skip
-    assert TrainData.volumeFile(stage.run, 3).name == "volume-003.nii"
+    assert TrainData.volumeFile(stage.run, 3).name == "volume-003.nrrd"

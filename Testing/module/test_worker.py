@@ -209,6 +209,16 @@ def test_no_interpreter(worker, monkeypatch, tmp_path):
 def test_an_ending_is_what_the_worker_said_last():
     assert endingOf(Finished(("a",)), -11).kind == "finished"  # crashed after all was written
     assert endingOf(Failed("bad-model", "m", "r"), 1).text == "m r"
+    commands = Failed("bad-model", "m", "Get the file again, or train a model with `ctdiffusion train`.")
+    assert endingOf(commands, 1).remedy == "Get the file again, or train a model in the section Train."
+    commands = Failed("no-resource", "m", "Use --device auto or --device cpu, or see what `ctdiffusion doctor` says.")
+    assert endingOf(commands, 1).remedy == (
+        "Use the automatic device or the CPU as the device, or see the section Installation."
+    )
+    commands = Failed(
+        "no-resource", "m", "Install it with: python -m pip install monai, or see what `ctdiffusion doctor` says."
+    )
+    assert endingOf(commands, 1).remedy == "Install it in the section Installation."
     remedy = "Close other programs, or use --device cpu."
     assert endingOf(Failed("no-resource", "m", remedy), 1).remedy.endswith("or use the CPU as the device.")
     assert endingOf(Failed("bad-model", "m"), 1, stopReason="Cancelled.").kind == "cancelled"

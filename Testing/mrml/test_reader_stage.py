@@ -167,6 +167,8 @@ def test_sources_by_provenance(app):
     assert sceneProblem(found) == ""
     empty = app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
     assert "empty has no voxels" in sceneProblem([*found, empty])
+    found[-1].SetAttribute("CTDiffusion.RealSlices", "1-3")
+    assert "is partly real: it belongs to neither group" in sceneProblem(found)
     found[-1].SetAttribute("CTDiffusion.Derived", "difference")
     assert "was computed from other volumes" in sceneProblem(found)
 

@@ -49,6 +49,17 @@ def test_it_follows_what_the_user_puts_into_a_view(app, renderers, labels):
         assert len(_texts(renderers["Red"])) == count
 
 
+def test_a_completed_scan_is_called_partly_real(app, renderers, labels):
+    synthetic, _real = _pair(app)
+    completed, _real = _pair(app)
+    completed.SetAttribute("CTDiffusion.RealSlices", "1-3")
+    red = Layouts.compositeNode(app.scene, "Red")
+    red.SetBackgroundVolumeID(completed.GetID())
+    assert _texts(renderers["Red"]) == ["SYNTHETIC, PARTLY REAL - not for diagnosis"]
+    red.SetBackgroundVolumeID(synthetic.GetID())
+    assert _texts(renderers["Red"]) == ["SYNTHETIC - not for diagnosis"]
+
+
 def test_an_overlay_says_so_unless_it_is_transparent(app, renderers, labels):
     synthetic, real = _pair(app)
     Layouts.showOverlay(synthetic, real, opacity=0.5)
@@ -106,6 +117,7 @@ def test_a_generated_file_that_slicer_loads_by_itself_is_labelled(app, renderers
     hu = np.full((4, 5, 6), -1000, np.int16)
     write_volume(CTVolume(hu, Geometry((1.0, 1.0, 2.0)), {"synthetic": "yes", "seed": "3"}), tmp_path / "a.nrrd")
     (node,) = app.io_manager.load_volumes(str(tmp_path / "a.nrrd"))
+    assert not Provenance.isPartlyReal(node)
     Layouts.compositeNode(app.scene, "Red").SetBackgroundVolumeID(node.GetID())
     assert _texts(renderers["Red"]) == ["SYNTHETIC - not for diagnosis"]
     assert Provenance.provenance(node) == {"Synthetic": "yes", "Seed": "3"}

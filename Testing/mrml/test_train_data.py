@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from CTDiffusionLib import SceneVolumes, TrainData, TrainDicom
+from CTDiffusionLib import SceneScans, SceneVolumes, TrainData, TrainDicom
 
 from CTDiffusionLogic.errors import InputError
 from CTDiffusionLogic.geometry import Geometry
 from CTDiffusionLogic.image_files import AIRLIKE_HU
 from CTDiffusionLogic.phantom import torso_phantom
 from CTDiffusionLogic.scan_search import find_scans
-from CTDiffusionLogic.training.options import PRESETS, TrainOptions
+from CTDiffusionLogic.training.options import WHOLE_PRESETS, TrainOptions
 from CTDiffusionLogic.volume_io import read_volume
 
 
@@ -47,12 +47,12 @@ def test_what_is_offered_and_what_is_not(app, ct, hu, tmp_path):
     assert TrainData.canBeExported(synthetic)
     TrainData.writeVolumes([TrainData.exportOf(synthetic)], tmp_path)
     assert read_volume(TrainData.volumeFile(tmp_path, 1)).metadata["synthetic"] == "yes"
-    assert not TrainData.exportOf(ct).isSynthetic
+    assert TrainData.exportOf(ct).source.metadata == {}
     empty = app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nothing")
     assert TrainData.whyNotCT(empty) == "empty"
     assert not TrainData.canBeExported(empty)
     app.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
-    names = [node.GetName() for node in TrainData.sceneVolumes(app.scene)]
+    names = [node.GetName() for node in SceneScans.sceneVolumes(app.scene)]
     assert "labels" not in names
     assert {"chest", "MR", "nothing"} <= set(names)
 
@@ -75,7 +75,7 @@ def test_volumes_become_files_with_their_patients(app, ct, oblique, tmp_path):
     assert [scan.patient for scan in scans] == ["scene-1", "scene-1", "scene-2"]
     assert "Miller" not in "".join(path.name + path.read_text(errors="replace") for path in tmp_path.rglob("*.csv"))
     back = read_volume(TrainData.volumeFile(tmp_path / "scans", 1))
-    np.testing.assert_array_equal(back.hu, exports[0].voxels)
+    np.testing.assert_array_equal(back.hu, exports[0].source.values)
     second = read_volume(TrainData.volumeFile(tmp_path / "scans", 2))
     assert second.geometry.is_close(Geometry.from_ijk_to_ras(oblique), atol_mm=1e-3)
 
@@ -129,10 +129,10 @@ def test_names_instead_of_files():
     def inWords(text):
         return TrainData.inWords(text, names, folder)
 
-    assert inWords(f"Left out {folder / 'volume-002.nii'}: has 4 slices.") == "Left out CT chest: has 4 slices."
+    assert inWords(f"Left out {folder / 'volume-002.nrrd'}: has 4 slices.") == "Left out CT chest: has 4 slices."
     assert inWords("measuring volume-002-0a1b2c") == "measuring CT chest"
     assert inWords("series-001-abcdef and series-001\\00007: bad") == "Miller, thorax and Miller, thorax: bad"
-    assert inWords("volume-003 and /data/volume.nii") == "volume-003 and /data/volume.nii"
+    assert inWords("volume-003 and /data/volume.nrrd") == "volume-003 and /data/volume.nrrd"
 
 
 def test_the_library_and_the_panel_agree():
@@ -144,9 +144,9 @@ def test_the_library_and_the_panel_agree():
     wrapper.parameterNodeWrapper = lambda cls: cls
     with mock.patch.dict("sys.modules", {"slicer.parameterNodeWrapper": wrapper}):
         parameters = import_module("CTDiffusionLib.TrainParameters")
-    assert set(parameters.PRESETS) == set(PRESETS)
+    assert set(parameters.PRESETS) == set(WHOLE_PRESETS)  # of models that can be chosen under Generate
     for size in parameters.IMAGE_SIZES:
-        for preset in PRESETS:
+        for preset in parameters.PRESETS:
             TrainOptions(data=(), run=Path(), image_size=size, preset=preset).check()
     assert TrainData.AIRLIKE_HU == AIRLIKE_HU
 
