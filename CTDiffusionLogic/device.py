@@ -96,7 +96,8 @@ def describe_device(device: torch.device | str) -> str:
         return f"GPU {torch.cuda.get_device_name(device)} ({device}){size}"
     if kind == "mps":
         return f"Apple GPU (mps){size}"
-    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads{size}"
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}), {threads} thread{'s' if threads != 1 else ''}{size}"
 
 
 def memory(device: torch.device | str = "cpu") -> tuple[int | None, int | None]:
