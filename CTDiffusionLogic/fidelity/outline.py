@@ -27,6 +27,8 @@ class OutlineMeasures:
         holes: Mean number per slice of air spaces inside the body (lungs, bowel gas) of at least 0.5 cm².
         movement_mm: How far the outline moves between slices 6 mm apart, mean over its length; None where slices are
             too far apart.
+        circle_ratio: Length of the outline over that of a circle of the same area, mean over the slices with a body:
+            1.1 to 1.3 for torsos, more with arms beside them or where the outline is ragged.
         roughness_mm: How much the circumference departs from the mean of its neighbours 6 mm above and below.
     """
 
@@ -34,6 +36,7 @@ class OutlineMeasures:
     circumference_mm: NDArray[np.float64]
     pieces: float
     holes: float
+    circle_ratio: float
     movement_mm: float | None
     roughness_mm: float | None
 
@@ -55,11 +58,14 @@ def measure_outline(grid: BodyGrid) -> OutlineMeasures | None:
         movement += weight * float(changed.sum() / max(lengths.sum(), 1e-9))
         bends = np.abs(length[2 * step :] + length[: -2 * step] - 2 * length[step:-step]) / 2
         roughness += weight * float(bends.mean()) if len(bends) else 0.0
+    area = filled.sum(axis=(1, 2)) * pixel
+    there = area > 0
     return OutlineMeasures(
-        area_cm2=filled.sum(axis=(1, 2)) * pixel / 100,
+        area_cm2=area / 100,
         circumference_mm=length,
         pieces=_count(grid.tissue, LEAST_PIECE_MM2 / pixel),
         holes=_count(air, LEAST_HOLE_MM2 / pixel),
+        circle_ratio=float((length[there] / (2 * np.sqrt(np.pi * area[there]))).mean()),
         movement_mm=movement if steps else None,
         roughness_mm=roughness if steps else None,
     )

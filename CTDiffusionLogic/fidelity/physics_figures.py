@@ -224,6 +224,14 @@ def _outlines(groups: Groups, draw: Draw) -> tuple[list[Figure | None], list[Cur
             "Lungs, bowel gas, and holes that should not be there: at least 0.5 cm² below -300 HU inside the body.",
         ),
         (
+            "circle_ratio",
+            "Length of the outline, over a circle's",
+            "",
+            lambda outline: outline.circle_ratio,
+            "Of a circle of the same area. Too high if the outline is ragged or torn; distances of image features "
+            "hardly see that.",
+        ),
+        (
             "movement",
             "Movement of the outline over 6 mm",
             "mm",

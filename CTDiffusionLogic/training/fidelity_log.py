@@ -79,6 +79,8 @@ def read_lines(path: Path) -> list[Line]:
 def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> None:
     """Draw the figures of ``lines``, which may be set beside each other, over the epochs; a PNG picture.
 
+    Below the distances stands the length of the bodies' outlines, where it was measured.
+
     Intervals are not drawn: they say how far figures would move with other patients, and all points move together.
 
     Raises:
@@ -89,8 +91,12 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path, *, title: str = "
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    figure = Figure(figsize=(8, 4.8), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
+    outlines = [(line["epoch"], line["outline"]) for line in lines if "outline" in line]
+    figure = Figure(figsize=(8, 6.2 if outlines else 4.8), dpi=120, layout="constrained")
+    panels = figure.subplots(
+        2 if outlines else 1, sharex=True, squeeze=False, height_ratios=[3, 1][: 1 + bool(outlines)]
+    )
+    axes, lowest = panels[0, 0], panels[-1, 0]
     newest = lines[-1]
     epochs = [line["epoch"] for line in lines]
 
@@ -122,7 +128,9 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path, *, title: str = "
         axes.set_ylim(bottom=0)
     if min(epochs) < max(epochs) / 4:  # else the curve would begin far from the axis
         axes.set_xlim(left=0)
-    axes.set_xlabel("epoch")
+    if outlines:
+        _draw_outlines(lowest, outlines, newest, marker)
+    lowest.set_xlabel("epoch")
     axes.set_ylabel(f"Fréchet distance ({newest.get('extractor', '')})")
     axes.set_title(title)
     axes.grid(alpha=0.25)
@@ -130,6 +138,20 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path, *, title: str = "
     FigureCanvasAgg(figure)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def _draw_outlines(
+    axes: Any, points: Sequence[tuple[float, float]], newest: Mapping[str, Any], marker: str | None
+) -> None:
+    """Length of the bodies' outlines over a circle's, beside the range of real stretches."""
+    if "outline_real" in newest:
+        axes.axhspan(
+            newest["outline_real_low"], newest["outline_real_high"], color="tab:orange", alpha=0.25, linewidth=0
+        )
+        axes.axhline(newest["outline_real"], color="tab:orange")
+    axes.plot(*zip(*points, strict=True), color="black", linewidth=2, marker=marker, markersize=4)
+    axes.set_ylabel("outline,\nof a circle's")
+    axes.grid(alpha=0.25)
 
 
 def _is_drawn(key: str) -> bool:

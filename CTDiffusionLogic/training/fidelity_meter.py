@@ -30,6 +30,7 @@ from CTDiffusionLogic.fidelity.volumes import LabVolume, to_lab_volume
 from CTDiffusionLogic.generation import GenerationModel
 from CTDiffusionLogic.sampling import DEFAULT_SAMPLER
 from CTDiffusionLogic.stage_run import OnProgress
+from CTDiffusionLogic.training.fidelity_outline import noting_outlines, outline_facts
 from CTDiffusionLogic.training.fidelity_scans import (
     GridScan,
     Stretch,
@@ -82,6 +83,7 @@ class _Real:
 
     measures: list[FeatureMeasures]
     places: list[int]
+    outlines: tuple[float, ...] = ()
 
     @property
     def patients(self) -> list[str]:
@@ -181,7 +183,8 @@ class FidelityMeter:
         Returns:
             "frechet" (mean of the planes), "frechet_low", "frechet_high" (95 %), "frechet_axial" and so on,
             "frechet_floor", "frechet_floor_low", "frechet_floor_high", "kid", "kid_axial" and so on, "kid_floor";
-            "frechet_training", "frechet_training_floor" and "kid_training", where patients are held out; "against",
+            "frechet_training", "frechet_training_floor" and "kid_training", where patients are held out; "outline"
+            and "outline_real" with its range, of :mod:`~CTDiffusionLogic.training.fidelity_outline`; "against",
             "extractor", "extractor_sha256", "protocol_sha256", "counts". What cannot be told is left out.
 
         Raises:
@@ -189,7 +192,8 @@ class FidelityMeter:
             Cancelled: If ``is_cancelled`` says so.
         """
         first, second = self.read_real(is_cancelled=is_cancelled)
-        made = self._measure(volumes, is_cancelled)
+        outlines: list[float] = []
+        made = self._measure(noting_outlines(volumes, outlines), is_cancelled)
         facts = dict(self._frechet_facts(first.measures, made))
         interval = bootstrap_interval(
             lambda real, synthetic: self._mean([first.measures[n] for n in real], [made[n] for n in synthetic]),
@@ -206,7 +210,7 @@ class FidelityMeter:
             facts |= {
                 f"{key}_training": v for key, v in self._kernel_facts(second.measures, made).items() if key == "kid"
             }
-        facts |= self._real_facts
+        facts |= self._real_facts | outline_facts(outlines, [*first.outlines, *second.outlines])
         return {key: float(f"{value:.6g}") for key, value in facts.items() if np.isfinite(value)} | {
             "against": self.against,
             "extractor": self.extractor.name,
@@ -275,8 +279,10 @@ class FidelityMeter:
         if self._real is None:
             sides = []
             for side in (self._first, self._second):
-                volumes = (cut_stretch(scan, stretch) for scan, stretch in side)
-                sides.append(_Real(self._measure(volumes, is_cancelled), [stretch.place for _, stretch in side]))
+                outlines: list[float] = []
+                volumes = noting_outlines((cut_stretch(scan, stretch) for scan, stretch in side), outlines)
+                measures = self._measure(volumes, is_cancelled)
+                sides.append(_Real(measures, [stretch.place for _, stretch in side], tuple(outlines)))
             first, second = sides
             self._real_facts = self._floors(first, second)
             self._real = first, second

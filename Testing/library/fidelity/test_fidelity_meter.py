@@ -164,6 +164,7 @@ def test_a_perfect_model_reaches_the_floor_and_faults_do_not(meter):
     assert good["frechet"] == pytest.approx(np.mean(planes), rel=1e-4)
     worse = [meter.compare(like_real(meter, noise=noise))["frechet"] for noise in (20.0, 60.0, 120.0, 240.0)]
     assert worse == sorted(worse) and worse[-1] > 20 * worse[0]
+    assert good["outline_real_low"] <= good["outline"] <= good["outline_real_high"]
     elsewhere = meter.compare(like_real(meter, shift_mm=100.0))
     assert elsewhere["frechet"] > 3 * good["frechet"] and elsewhere["kid"] > good["kid"]
     assert elsewhere["frechet_training"] > good["frechet_training"]

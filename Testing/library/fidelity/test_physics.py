@@ -153,6 +153,7 @@ def test_a_cylinder_has_the_outline_of_one():
     outline = measure_outline(body_grid(lab(-1000 + 1050 * disc(40.0))))
     assert outline.area_cm2 == pytest.approx(np.pi * 80**2 / 100, rel=0.01)
     assert outline.circumference_mm == pytest.approx(2 * np.pi * 80, rel=0.03)
+    assert outline.circle_ratio == pytest.approx(1, rel=0.03)
     assert (outline.pieces, outline.holes) == (1, 0)
     assert (outline.movement_mm, outline.roughness_mm) == (0, 0)
 
@@ -162,6 +163,19 @@ def test_a_cone_moves_and_is_not_rough():
     outline = measure_outline(body_grid(lab(-1000 + 1050 * disc(radius))))
     assert outline.movement_mm == pytest.approx(3.0, rel=0.06)
     assert outline.roughness_mm < 0.02 * outline.circumference_mm.mean()  # the pixels' own
+
+
+def test_a_torn_outline_is_longer_than_that_of_a_whole_body_of_its_size():
+    """The fault that distances of image features hardly see: the more bites, the longer."""
+    angle = np.arctan2(*np.mgrid[-50:50, -50:50])
+    ratios = []
+    for depth in (0.0, 0.1, 0.2, 0.3):
+        edge = 36.0 * (1 + depth * np.cos(9 * angle))
+        inside = np.hypot(*np.mgrid[-50:50, -50:50]) < edge
+        ratios.append(
+            measure_outline(body_grid(lab(-1000 + 1050.0 * np.repeat(inside[None], 12, axis=0)))).circle_ratio
+        )
+    assert ratios == sorted(ratios) and ratios[-1] > 1.5 * ratios[0]
 
 
 def test_a_square_is_too_long_by_the_known_factor():
