@@ -22,6 +22,7 @@ from CTDiffusionLogic.cli import (
     fingerprint,
     generate,
     info,
+    pack,
     reader_results,
     train,
     train_features,
@@ -35,6 +36,7 @@ from CTDiffusionLogic.processes import speaks
 #: Subcommands in the order of the help. Each module has SUMMARY, add_arguments(parser) and run(args, console).
 COMMANDS = {
     "train": train,
+    "pack": pack,
     "train-features": train_features,
     "generate": generate,
     "evaluate": evaluate,

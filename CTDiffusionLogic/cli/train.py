@@ -1,11 +1,12 @@
 """Train a model on real CT scans.
 
-DATA are files and folders of DICOM, NIfTI, NRRD or MHA, searched recursively. Scans that cannot be used are
-left out, with the reason. The folder of --run receives checkpoints, metrics.jsonl, samples and, from the first
-checkpoint on, model.safetensors for `ctdiffusion generate`. Now and then it measures how far generated images are
-from real ones (fidelity.jsonl, fidelity.png) and keeps the best model (model-best.safetensors). Ctrl-C,
---max-minutes and --epochs end with a checkpoint and a model; --resume goes on from there, and after a crash from the
-newest checkpoint.
+DATA are files and folders of DICOM, NIfTI, NRRD or MHA, searched recursively, or one file of `ctdiffusion pack`.
+Scans that cannot be used are left out, with the reason. The folder of --run receives checkpoints, metrics.jsonl,
+samples and, from the first checkpoint on, model.safetensors for `ctdiffusion generate`. Now and then it measures how
+far generated images are from real ones (fidelity.jsonl, fidelity.png) and keeps the best model
+(model-best.safetensors). Ctrl-C, --max-minutes and --epochs end with a checkpoint and a model; --resume goes on from
+there, and after a crash from the newest checkpoint. With DATA and --resume, one command line serves for every piece of
+a training: it begins where nothing is there yet, and goes on where something is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from CTDiffusionLogic.cli.console import Console
 from CTDiffusionLogic.cli.events import Finished, Metric, Progress, Started, Warned
 from CTDiffusionLogic.errors import Cancelled, InputError, UsageError
 from CTDiffusionLogic.models import find_model
+from CTDiffusionLogic.narrow_import import collector_rests
 from CTDiffusionLogic.training.options import PRESETS, TrainOptions
 
 SUMMARY = "train a model on real CT scans"
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("data", metavar="DATA", nargs="*", type=Path, help="files and folders with CT scans")
     add("--run", required=True, metavar="DIR", type=Path, help="folder of the training")
-    add("--resume", action="store_true", help="go on from the newest checkpoint in --run; needs no DATA")
+    add("--resume", action="store_true", help="go on with --run; where it is empty, begin with DATA")
     add("--max-minutes", type=number(0.01, 1e6, "minutes"), metavar="M", help="stop after M minutes, preparation too")
     add("--epochs", type=whole_number(1, 10**9), metavar="N", help="stop after N epochs in all")
     add(
@@ -79,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0, 64),
         default=_DEFAULTS.loader_threads,
         metavar="N",
-        help="threads that prepare batches, per stage (default: 1, and none beside the one that trains on the CPU)",
+        help="threads that prepare batches, per stage (default: as many as feed a GPU; none beside a CPU that trains)",
     )
     add(
         "--fidelity-every",
@@ -114,14 +116,15 @@ def run(args: argparse.Namespace, console: Console) -> None:
     options = _options(args)
     options.check()
     with CancelSwitch(args.cancel_file) as is_cancelled:
-        from CTDiffusionLogic.device import set_threads
-        from CTDiffusionLogic.training.run import train
+        with collector_rests():
+            from CTDiffusionLogic.device import set_threads
+            from CTDiffusionLogic.training.run import train
 
         set_threads(args.threads)
         is_cancelled.check()
         console.emit(Started(args.command, __version__, {"run": options.run.absolute()}))
-        reporter = _Reporter(console, is_cancelled)
-        result = train(options, on_event=reporter, is_cancelled=is_cancelled)
+        reporter = Reporter(console, is_cancelled)
+        result = train(options, on_event=reporter, is_cancelled=is_cancelled, began=began)
     for path, reason in reporter.skipped:
         console.say(f"Left out: {path}: {reason}")
     if result.reason == "cancelled":
@@ -160,7 +163,7 @@ def _epochs_or_word(text: str) -> int | str:
     return text if text in ("auto", "off") else whole_number(1, 10**9)(text)
 
 
-class _Reporter:
+class Reporter:
     """Turns what the training tells into events; stops it during the preparation, which asks nobody else."""
 
     def __init__(self, console: Console, is_cancelled: Callable[[], bool]) -> None:

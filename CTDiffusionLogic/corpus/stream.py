@@ -8,10 +8,10 @@ would have seen, and several processes share the work by taking different number
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from CTDiffusionLogic.denoiser.conditions import SlabConditions
 #: Scans whose pixels are coarser than the grid's by more than this teach no detail.
 DETAIL_MAX_COARSENESS = 1.3
 _STAGE_NUMBER = {"anatomy": 1, "detail": 2}
+
+Made = TypeVar("Made")
 
 
 class SlabStream:
@@ -82,27 +84,8 @@ class SlabStream:
     def batches(
         self, numbers: Iterator[int], *, threads: int = 1, ahead: int = 4
     ) -> Generator[tuple[Tensor, SlabConditions], None, None]:
-        """Yield the batches with these numbers in order, up to ``ahead`` of them made in advance.
-
-        Without ``threads`` each is made when it is asked for. Where the processor itself trains, that is the faster
-        way: a thread beside takes a core from one of the threads that compute, and all of them wait for that one (on
-        two cores 10 to 20 % of a step; Testing/benchmarks/training_throughput.py).
-        """
-        if threads == 0:
-            yield from (self.batch(number) for number in numbers)
-            return
-        with ThreadPoolExecutor(threads, thread_name_prefix=f"slabs-{self.stage}") as pool:
-            waiting: deque[Future] = deque()
-            try:
-                for number in numbers:
-                    waiting.append(pool.submit(self.batch, number))
-                    if len(waiting) > ahead:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        """Yield the batches with these numbers in order; see :func:`made_ahead`."""
+        return made_ahead(self.batch, numbers, threads=threads, ahead=ahead)
 
     def _slab(self, scan: ScanPlan, rng: np.random.Generator) -> Slab:
         hu: NDArray[np.int16] = np.load(self.cache / f"{scan.id}.npy", mmap_mode="r")
@@ -110,6 +93,44 @@ class SlabStream:
             return anatomy_slab(hu, scan, self.plan, rng, slices=self.slices)
         shape = {"slices": self.slices, "patch": self.patch}
         return detail_slab(hu, scan, self.plan, rng, **shape, coarse_noise=self.coarse_noise)
+
+
+def made_ahead(
+    make: Callable[[int], Made],
+    numbers: Iterator[int],
+    *,
+    threads: int = 1,
+    ahead: int = 4,
+    at_start: Callable[[], None] | None = None,
+) -> Generator[Made, None, None]:
+    """Yield what ``make`` gives for these numbers, in order, up to ``ahead`` of it made in advance.
+
+    Without ``threads`` each is made when it is asked for. Where the processor itself trains, that is the faster
+    way: a thread beside takes a core from one of the threads that compute, and all of them wait for that one (on
+    two cores 10 to 20 % of a step; Testing/benchmarks/training_throughput.py).
+
+    Args:
+        make: Called in the threads.
+        numbers: Of what is made.
+        threads: How many.
+        ahead: Finished ones wait in memory.
+        at_start: Called first in each thread.
+    """
+    if threads == 0:
+        yield from (make(number) for number in numbers)
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="slabs", initializer=at_start) as pool:
+        waiting: deque[Future[Made]] = deque()
+        try:
+            for number in numbers:
+                waiting.append(pool.submit(make, number))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _collate(

@@ -44,6 +44,10 @@ class SlabConditions:
         """Copy all tensors to ``device``."""
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
 
+    def pinned(self) -> SlabConditions:
+        """Copy all tensors to memory that a GPU can fetch from by itself."""
+        return self._map(lambda t: t.pin_memory())
+
     def slice(self, start: int, stop: int) -> SlabConditions:
         """Take slabs ``start`` to ``stop - 1`` of the batch."""
         return self._map(lambda t: t[start:stop])

@@ -19,6 +19,7 @@ from CTDiffusionLogic.atomic import atomic_file, failures_named
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.errors import CTDiffusionError, InputError
 from CTDiffusionLogic.fidelity.extractors import Extractor
+from CTDiffusionLogic.training.batches import loader_threads
 from CTDiffusionLogic.training.checkpoint import load_newest, save_checkpoint
 from CTDiffusionLogic.training.contact_sheet import write_sheet
 from CTDiffusionLogic.training.export import BEST_MODEL, MODEL, export_model
@@ -31,6 +32,8 @@ from CTDiffusionLogic.training.together import PATIENCE, Agreement, Wish, averag
 
 #: Steps between two lines in metrics.jsonl and two looks at the clock's average.
 LOG_EVERY = 20
+#: Kept of a time budget for the last checkpoint and model, until one has been timed: a share, and seconds at most.
+SAVING_SHARE, SAVING_MOST_S = 0.02, 15.0
 _OTHER_COUNT = (
     "{before} process(es) trained up to here, now there are {now}: an epoch has another number of steps, and slabs "
     "that were seen may come again."
@@ -97,11 +100,9 @@ def train_loop(
     last_step = math.inf if options.epochs is None else options.epochs * steps_per_epoch
     deadline = math.inf if options.max_minutes is None else begin + 60 * options.max_minutes
     agreement = Agreement(accelerator)
-    threads = options.loader_threads
-    if threads is None:
-        threads = 0 if accelerator.device.type == "cpu" else 1
+    threads = loader_threads(options.loader_threads, accelerator.device, stages=len(stages))
     streams: dict[str, Generator] = {
-        name: stage.stream.batches(stage.numbers(step), threads=threads) for name, stage in stages.items()
+        name: stage.batches(stage.numbers(step), threads=threads) for name, stage in stages.items()
     }
     if is_first:  # records have one writer
         log = MetricsLog(options.run / "metrics.jsonl", step)
@@ -131,6 +132,7 @@ def train_loop(
         cooldowns.append(Cooldown.of_last(options.epochs * steps_per_epoch, options.cooldown))
     awaits_cooldown = bool(options.cooldown) and options.max_minutes is not None  # it begins when the time has come
     saved = started
+    saving_s = min(SAVING_SHARE * (deadline - begin), SAVING_MOST_S)
     reason = "epochs"
     facts: dict[str, Any] = {}
 
@@ -164,7 +166,13 @@ def train_loop(
         if line is not None:
             fidelity.keep_if_best(line, lambda measured: keep(measured, is_best=True))
 
+    def reserve_s(now: float) -> float:
+        """Seconds of the time budget to keep for what comes after the last step."""
+        return saving_s + fidelity.schedule.reserve_s(step, now - started)
+
     def save() -> None:
+        nonlocal saving_s
+        asked = time.monotonic()
         path = keep(fidelity.newest, is_best=False)
         report("checkpoint", {"path": str(path), "step": step})
         with ExitStack() as stack:
@@ -173,6 +181,7 @@ def train_loop(
             patches = partial(stream.batch, 0)
             sheet = write_sheet(networks, corpus.plan, options.run / "samples", step=step, patches=patches)
         report("sample", {"path": str(sheet), "step": step})
+        saving_s = 1.2 * (time.monotonic() - asked)
 
     window: dict[str, list[torch.Tensor]] = {}  # what happened since the last line in the log
     while step < last_step:
@@ -204,7 +213,7 @@ def train_loop(
             if awaits_cooldown:
                 end = 0  # one clock decides, all obey
                 if is_first:
-                    left = deadline - now - fidelity.schedule.reserve_s(step, now - started)
+                    left = deadline - now - reserve_s(now)
                     if left <= options.cooldown * (deadline - started):
                         end = step + max(1, round(left / pace))
                 if end := largest(end, accelerator):
@@ -223,7 +232,7 @@ def train_loop(
         wish = Wish.GO_ON
         if is_cancelled():
             wish = Wish.CANCEL
-        elif is_first and now > deadline - fidelity.schedule.reserve_s(step, now - started):
+        elif is_first and now > deadline - reserve_s(now):
             wish = Wish.TIME_IS_UP
         agreed = agreement.on(wish)
         if agreed != Wish.GO_ON:

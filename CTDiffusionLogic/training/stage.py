@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from CTDiffusionLogic.corpus.plan import CorpusPlan
-from CTDiffusionLogic.corpus.stream import SlabStream
-from CTDiffusionLogic.denoiser.conditions import SlabConditions
+from CTDiffusionLogic.corpus.stream import SlabStream, made_ahead
 from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
 from CTDiffusionLogic.noise import SlabLoss
+from CTDiffusionLogic.training.batches import ReadyBatch, compute_alone
 from CTDiffusionLogic.training.options import Preset, StageName, StagePreset
-from CTDiffusionLogic.training.schedule import learning_rate
+from CTDiffusionLogic.training.schedule import learning_rate, level_shift
 
 STAGES: tuple[StageName, ...] = ("anatomy", "detail")
 #: Noise of these fixed batches measures the held-out loss, the same at every epoch.
@@ -73,6 +73,8 @@ class StageTrainer:
         }
         self.stream = SlabStream(plan, cache, stage=stage, **shared)
         self.held_out = SlabStream(plan, cache, stage=stage, split="held-out", **shared) if plan.held_out else None
+        self._held_out_batches: list[ReadyBatch] = []
+        self._is_on_gpu = accelerator.device.type == "cuda"
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=self.recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
@@ -88,18 +90,35 @@ class StageTrainer:
             if self.takes(later):
                 yield later * self.accelerator.num_processes + self.accelerator.process_index
 
+    def ready(self, number: int, *, held_out: bool = False) -> ReadyBatch:
+        """Make batch ``number``, its noise drawn from the seed and the number alone; for a GPU in pinned memory."""
+        stream = self.held_out if held_out and self.held_out is not None else self.stream
+        x0, conditions = stream.batch(number)
+        generator = torch.Generator().manual_seed(_seed_of(self.seed, STAGES.index(self.stage), number, int(held_out)))
+        shift = 0.0
+        if not held_out:
+            step = number // self.accelerator.num_processes
+            shift = level_shift(step, first=self.recipe.level_shift, steps=self.preset.level_steps)
+        t = self.loss.draw_levels(len(x0), generator, shift=shift)
+        noise = torch.randn(x0.shape, generator=generator)
+        batch = ReadyBatch(x0, noise, t, conditions)
+        return batch.pinned() if self._is_on_gpu else batch
+
+    def batches(self, numbers: Iterator[int], *, threads: int) -> Generator[ReadyBatch, None, None]:
+        """Yield the batches with these numbers, made ahead by so many threads."""
+        at_start = compute_alone if self._is_on_gpu else None
+        return made_ahead(self.ready, numbers, threads=threads, ahead=max(4, threads + 2), at_start=at_start)
+
     def takes(self, step: int) -> bool:
         """Whether this stage learns at ``step``."""
         return step % self.recipe.every == 0
 
-    def train_step(
-        self, step: int, batch: tuple[Tensor, SlabConditions], *, rate_factor: float = 1.0
-    ) -> tuple[Tensor, Tensor]:
+    def train_step(self, step: int, batch: ReadyBatch, *, rate_factor: float = 1.0) -> tuple[Tensor, Tensor]:
         """Take one optimiser step; returns loss and gradient norm as tensors (no waiting for the device).
 
         Args:
             step: Its number.
-            batch: Clean slabs and what the network is told about them.
+            batch: Of :meth:`ready`.
             rate_factor: Of the learning rate; see :class:`~CTDiffusionLogic.training.schedule.Cooldown`.
         """
         rate = rate_factor * learning_rate(
@@ -110,8 +129,7 @@ class StageTrainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        number = step * self.accelerator.num_processes + self.accelerator.process_index
-        loss = self._loss(self.wrapped, batch, number)
+        loss = self._loss(self.wrapped, batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -124,21 +142,26 @@ class StageTrainer:
         """Loss of the averaged weights on fixed slabs and noise of held-out patients; None if there are none."""
         if self.held_out is None:
             return None
+        if not self._held_out_batches:  # once: an epoch of few scans on a GPU takes less time than to make them
+            made = (self.ready(number, held_out=True) for number in range(HELD_OUT_BATCHES))
+            self._held_out_batches = [batch.to(self.accelerator.device) for batch in made]
         with self.averaged() as network:
-            losses = [self._loss(network, self.held_out.batch(n), n, held_out=True) for n in range(HELD_OUT_BATCHES)]
+            losses = [self._loss(network, batch) for batch in self._held_out_batches]
         return float(torch.stack(losses).mean())
 
     @contextmanager
     def averaged(self) -> Iterator[SlabDenoiser]:
         """Lend the network with its averaged weights, in evaluation mode."""
-        self.ema.store(self.network.parameters())
+        # Not EMAModel.store, which takes them to the processor and back: a GPU would stand still at every epoch's end.
+        learnt = [parameter.detach().clone() for parameter in self.network.parameters()]
         self.ema.copy_to(self.network.parameters())
         self.network.eval()
         try:
             yield self.network
         finally:
             self.network.train()
-            self.ema.restore(self.network.parameters())
+            for parameter, kept in zip(self.network.parameters(), learnt, strict=True):
+                parameter.data.copy_(kept)
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """EMA weights by parameter name, on the CPU, for a model file."""
@@ -180,23 +203,11 @@ class StageTrainer:
         for shadow, parameter in zip(self.ema.shadow_params, self.network.parameters(), strict=True):
             shadow.copy_(parameter)
 
-    def _loss(
-        self, network: torch.nn.Module, batch: tuple[Tensor, SlabConditions], number: int, *, held_out: bool = False
-    ) -> Tensor:
-        """Mean loss of a batch, its noise drawn from the seed and the batch's number alone."""
-        x0, conditions = batch
-        generator = torch.Generator().manual_seed(_seed_of(self.seed, STAGES.index(self.stage), number, int(held_out)))
-        t = self.loss.draw_levels(len(x0), generator)
-        noise = torch.randn(x0.shape, generator=generator)
-        device = self.accelerator.device
+    def _loss(self, network: torch.nn.Module, batch: ReadyBatch) -> Tensor:
+        """Mean loss of a batch."""
+        there = batch.to(self.accelerator.device)
         with self.accelerator.autocast():
-            return self.loss(
-                network,
-                x0.to(device, non_blocking=True),
-                noise.to(device, non_blocking=True),
-                t.to(device, non_blocking=True),
-                conditions.to(device, non_blocking=True),
-            ).mean()
+            return self.loss(network, there.x0, there.noise, there.t, there.conditions).mean()
 
 
 def _seed_of(*numbers: int) -> int:

@@ -20,8 +20,10 @@ from conftest import ENVIRONMENT, command
 from CTDiffusionLogic.bundle import load_model
 from CTDiffusionLogic.cli.events import Finished, Metric, Started, parse_line
 from CTDiffusionLogic.cli.main import main
+from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.phantom import torso_phantom
 from CTDiffusionLogic.training import loop
+from CTDiffusionLogic.training.batches import ReadyBatch
 from CTDiffusionLogic.training.checkpoint import load_newest
 from CTDiffusionLogic.training.options import TrainOptions
 from CTDiffusionLogic.training.run import train
@@ -55,15 +57,12 @@ def losses(run: Path) -> dict[int, dict[str, float]]:
 class DoubledBatch(StageTrainer):
     """What two processes must amount to: one that learns from the batches of both at once."""
 
-    def numbers(self, step):
-        for number in super().numbers(step):
-            yield 2 * number
-
-    def _loss(self, network, batch, number, *, held_out=False):
+    def ready(self, number, *, held_out=False):
         if held_out:
-            return super()._loss(network, batch, number, held_out=True)
-        both = ((batch, 2 * number), (self.stream.batch(2 * number + 1), 2 * number + 1))
-        return torch.stack([super(DoubledBatch, self)._loss(network, b, n) for b, n in both]).mean()
+            return super().ready(number, held_out=True)
+        first, second = (super(DoubledBatch, self).ready(2 * number + n) for n in (0, 1))
+        tensors = (torch.cat(pair) for pair in zip(first[:3], second[:3], strict=True))
+        return ReadyBatch(*tensors, SlabConditions.cat([first.conditions, second.conditions]))
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ class FakeTraining:
         module.train = self.train
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
-    def train(self, options, *, on_event, is_cancelled):
+    def train(self, options, *, on_event, is_cancelled, began):
         self.options = options
         for name, facts in self.reports:
             on_event(name, facts)
@@ -72,7 +72,8 @@ def test_every_option_reaches_the_library(training, tmp_path, capfd):
     model.touch()
     words = "a b --run r --image-size 128 --preset tiny --max-minutes 2.5 --epochs 9 --device cpu --index i.csv"
     words += " --fidelity-every 3 --fidelity-extractor inception:w.pth"
-    words += " --hold-out p1 --hold-out p2 --use-labels --seed 5 --checkpoint-minutes 3 --loader-threads 2"
+    words += " --hold-out p1 --hold-out p2 --use-labels --seed 5 --cooldown 0.3 --loader-threads 2"
+    words += " --checkpoint-minutes 3"
     code, _ = run(capfd, *words.split(), "--init", model, "--name", "n", "--note", "CC BY")
     assert code == 0
     wanted = TrainOptions(
@@ -88,6 +89,7 @@ def test_every_option_reaches_the_library(training, tmp_path, capfd):
         use_labels=True,
         init=model,
         seed=5,
+        cooldown=0.3,
         checkpoint_minutes=3.0,
         loader_threads=2,
         fidelity_every=3,

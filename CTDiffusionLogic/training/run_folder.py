@@ -1,0 +1,201 @@
+"""What a training needs in its run folder before its first step: prepared from scans, unpacked, or there already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from CTDiffusionLogic.atomic import atomic_file
+from CTDiffusionLogic.corpus.body_position import BodyPositionNet
+from CTDiffusionLogic.corpus.pack import read_pack, unpack
+from CTDiffusionLogic.corpus.pack_options import is_pack
+from CTDiffusionLogic.corpus.plan import CorpusPlan
+from CTDiffusionLogic.corpus.prepare import PreparedCorpus, PrepareOptions, prepare
+from CTDiffusionLogic.errors import InputError, UsageError
+from CTDiffusionLogic.scan_search import find_scans
+from CTDiffusionLogic.training.export import command_line
+from CTDiffusionLogic.training.options import PRESETS, Preset, TrainOptions
+from CTDiffusionLogic.training.run_fingerprints import forget_fingerprints
+
+OnEvent = Callable[[str, dict[str, Any]], None]
+#: Options that must be the same when a run is resumed: they shaped its plan or its networks.
+_FIXED = ("image_size", "preset", "seed", "hold_out", "use_labels")
+_PLAN, _BODY, _OPTIONS = "plan.json", "body.safetensors", "options.json"
+
+
+def is_begun(run: Path) -> bool:
+    """Whether ``run`` has what a training needs; the last of it is written last."""
+    return all((run / name).is_file() for name in (_PLAN, _BODY, _OPTIONS))
+
+
+def fill_run(options: TrainOptions, preset: Preset, report: OnEvent) -> None:
+    """Begin a training; where it is to go on and something is there, bring back what may be missing: the slices.
+
+    So one command line, with DATA and ``resume``, serves for every piece of a training, and a run folder can be
+    carried from one machine to the next without its slices where DATA are a pack.
+
+    Raises:
+        UsageError, InputError, OutputError: As :func:`begin_run` says, and if the pack is another one than before.
+    """
+    if not options.resume or (options.data and not is_begun(options.run)):
+        begin_run(options, preset, report)
+        return
+    pack = next((path for path in options.data if is_pack(path)), None)
+    if pack is None or not _missing(options.run):
+        return
+    if read_pack(pack).plan.to_json() != CorpusPlan.load(options.run / _PLAN).to_json():
+        raise UsageError(
+            f"{pack} is not what the training in {options.run} was begun with.",
+            remedy="Name the pack that it was, or a new --run.",
+        )
+    _unpack(pack, options.run, report)
+
+
+def begin_run(options: TrainOptions, preset: Preset, report: OnEvent) -> PreparedCorpus:
+    """Prepare the scans, or unpack the pack, that ``options`` name, into the run folder.
+
+    Raises:
+        UsageError: If there is a training already, no data were given, or the pack is not made for these options.
+        InputError: If no scan can be used, or the pack is damaged.
+        OutputError: If the run folder cannot be written.
+    """
+    if (options.run / "checkpoints").exists() and any((options.run / "checkpoints").iterdir()):
+        remedy = "Add --resume to go on with it, or name another --run."
+        if options.resume:
+            remedy = f"It has lost {_PLAN}, {_BODY} or {_OPTIONS}: bring them back, or name another --run."
+        raise UsageError(f"{options.run} holds a training already.", remedy=remedy)
+    if not options.data:
+        raise UsageError("No data were given.", remedy="Name files or folders of CT scans.")
+    forget_fingerprints(options.run)  # of a preparation before this one
+    (options.run / _OPTIONS).unlink(missing_ok=True)  # is_begun is not to take old and new for one
+    packs = [path for path in options.data if is_pack(path)]
+    corpus = _unpacked(packs[0], options, preset, report) if packs else _prepared(options, preset, report)
+    with atomic_file(options.run / _BODY) as temporary:
+        save_file({k: v.contiguous() for k, v in corpus.body_net.state_dict().items()}, temporary)
+    fixed = {name: getattr(options, name) for name in _FIXED} | {"command": command_line()}
+    with atomic_file(options.run / _OPTIONS) as temporary:
+        temporary.write_text(json.dumps(fixed, indent=1), encoding="utf-8")
+    return corpus
+
+
+def reopen_run(options: TrainOptions) -> PreparedCorpus:
+    """Take plan, cache and position network from the run folder; refuse options that no longer fit.
+
+    Raises:
+        UsageError: If an option is another than when the training began.
+        InputError: As :func:`open_run` says.
+    """
+    corpus = open_run(options.run)
+    before = json.loads((options.run / _OPTIONS).read_text(encoding="utf-8"))
+    for name in _FIXED:
+        value = getattr(options, name)
+        now = list(value) if isinstance(value, tuple) else value
+        if before[name] != now and not (name == "hold_out" and not now):
+            raise UsageError(
+                f"{options.run} was started with --{name.replace('_', '-')} {before[name]}, now it is {now}.",
+                remedy="Resume with the same options, or start a new --run.",
+            )
+    return corpus
+
+
+def open_run(run: Path) -> PreparedCorpus:
+    """Take plan, cache and position network from a run folder.
+
+    Raises:
+        InputError: If there is no training in it, or a part of it is missing or damaged.
+    """
+    if not is_begun(run):
+        raise InputError(f"{run} holds no training to resume.", remedy="Start it without --resume.")
+    plan = CorpusPlan.load(run / _PLAN)
+    if missing := _missing(run):
+        raise InputError(
+            f"{run / 'cache'} lacks the slices of {', '.join(missing[:3])}.",
+            remedy="Start the training anew, or name the pack it was begun with.",
+        )
+    net = BodyPositionNet()
+    try:
+        net.load_state_dict(load_file(run / _BODY))
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(f"{run / _BODY} is damaged.", remedy="Start the training anew.") from error
+    return PreparedCorpus(plan, run / "cache", net.eval())
+
+
+def _prepared(options: TrainOptions, preset: Preset, report: OnEvent) -> PreparedCorpus:
+    search = find_scans(options.data, index=options.index)
+    for path in search.index:
+        report("index", {"path": str(path)})
+    prepare_options = PrepareOptions(
+        image_size=options.image_size,
+        anatomy_size=preset.coarse_size(options.image_size),
+        slices=preset.slices,
+        hold_out=options.hold_out,
+        use_labels=options.use_labels,
+        seed=options.seed,
+        fine=preset.anatomy is None,
+    )
+    return prepare(
+        search.found,
+        search.skipped,
+        options.run,
+        prepare_options,
+        on_progress=lambda done, total, phase: report("progress", {"done": done, "of": total, "phase": phase}),
+    )
+
+
+def _unpacked(pack: Path, options: TrainOptions, preset: Preset, report: OnEvent) -> PreparedCorpus:
+    if len(options.data) > 1:
+        raise UsageError(
+            f"{pack} is a whole corpus; other data cannot be added to it.",
+            remedy="Name the pack alone, or pack all scans together.",
+        )
+    plan = read_pack(pack).plan
+    if not _fits(preset, plan):
+        fitting = " or ".join(name for name, other in PRESETS.items() if _fits(other, plan))
+        raise UsageError(
+            f"{pack} was not made for --preset {options.preset}.",
+            remedy=f"Use --preset {fitting}, or pack the scans with --preset {options.preset}.",
+        )
+    if plan.image_size != options.image_size:
+        raise UsageError(
+            f"{pack} was made for images of {plan.image_size} pixels, not of {options.image_size}.",
+            remedy=f"Add --image-size {plan.image_size}, or pack the scans with --image-size {options.image_size}.",
+        )
+    for name, is_given in (("hold-out", options.hold_out), ("index", options.index)):
+        if is_given:
+            raise UsageError(
+                f"--{name} comes too late for {pack}: its patients have no names.", remedy="Give it to pack instead."
+            )
+    if options.use_labels and not plan.labels:
+        raise UsageError(f"{pack} has no classes.", remedy="Leave out --use-labels, or give it to pack.")
+    if min(scan.slices for scan in plan.scans) < preset.slices:
+        raise UsageError(
+            f"{pack} has scans of fewer than {preset.slices} slices, which the preset {options.preset} learns from.",
+            remedy=f"Pack the scans with --preset {options.preset}.",
+        )
+    return _unpack(pack, options.run, report)
+
+
+def _fits(preset: Preset, plan: CorpusPlan) -> bool:
+    """Whether the plan was made for the stages of this preset."""
+    is_fine = plan.anatomy_gap_mm == 0
+    return is_fine == (preset.anatomy is None) and plan.anatomy_size == preset.coarse_size(plan.image_size)
+
+
+def _unpack(pack: Path, run: Path, report: OnEvent) -> PreparedCorpus:
+    def on_progress(done: int, of: int) -> None:
+        report("progress", {"done": done, "of": of, "phase": "unpacking"})
+
+    return unpack(pack, run, on_progress=on_progress)
+
+
+def _missing(run: Path) -> list[str]:
+    """Scans of the plan whose slices are not in the run folder."""
+    if not is_begun(run):
+        return []
+    scans = CorpusPlan.load(run / _PLAN).scans
+    return [scan.id for scan in scans if not (run / "cache" / f"{scan.id}.npy").exists()]
