@@ -24,7 +24,6 @@ from CTDiffusionLogic.cli.console import Console
 from CTDiffusionLogic.cli.events import Finished, Metric, Progress, Started, Warned
 from CTDiffusionLogic.errors import Cancelled, InputError, UsageError
 from CTDiffusionLogic.models import find_model
-from CTDiffusionLogic.narrow_import import collector_rests
 from CTDiffusionLogic.training.options import PRESETS, TrainOptions
 
 SUMMARY = "train a model on real CT scans"
@@ -116,9 +115,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     options = _options(args)
     options.check()
     with CancelSwitch(args.cancel_file) as is_cancelled:
-        with collector_rests():
-            from CTDiffusionLogic.device import set_threads
-            from CTDiffusionLogic.training.run import train
+        from CTDiffusionLogic.device import set_threads
+        from CTDiffusionLogic.training.run import train
 
         set_threads(args.threads)
         is_cancelled.check()
