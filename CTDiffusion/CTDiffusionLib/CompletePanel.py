@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 
 #: Widgets that belong to one thing to do.
 _WIDGETS = {
-    EXTEND: ("completeSlicesLabel", "completeSlicesSpinBox", "completeTowardsLabel", "completeTowardsComboBox"),
-    FILL: (
-        *("completeFirstLabel", "completeFirstSpinBox", "completeFirstButton"),
-        *("completeLastLabel", "completeLastSpinBox", "completeLastButton"),
-    ),
+    EXTEND: ("completeSlicesLabel", "completeExtendFrame"),
+    FILL: ("completeFirstLabel", "completeFirstFrame", "completeLastLabel", "completeLastFrame"),
     THIN: ("completeBetweenLabel", "completeBetweenSpinBox"),
 }
 

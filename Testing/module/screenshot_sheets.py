@@ -16,8 +16,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 #: Sheets as columns of pictures from left to right; a name that begins with "#" is a heading.
 SHEETS = {
     "sections": (
-        ("section-generate", "section-complete", "section-export", "section-install"),
-        ("section-train", "reader-ready"),
+        ("section-generate", "section-export", "section-install"),
+        ("section-train", "section-complete", "reader-ready"),
         ("compare-ready", "section-evaluate"),
     ),
     "states": (
