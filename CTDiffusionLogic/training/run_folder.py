@@ -154,8 +154,8 @@ def _unpacked(pack: Path, options: TrainOptions, preset: Preset, report: OnEvent
             remedy="Name the pack alone, or pack all scans together.",
         )
     plan = read_pack(pack).plan
-    if not _fits(preset, plan):
-        fitting = " or ".join(name for name, other in PRESETS.items() if _fits(other, plan))
+    if not preset.fits(plan):
+        fitting = " or ".join(name for name, other in PRESETS.items() if other.fits(plan))
         raise UsageError(
             f"{pack} was not made for --preset {options.preset}.",
             remedy=f"Use --preset {fitting}, or pack the scans with --preset {options.preset}.",
@@ -178,12 +178,6 @@ def _unpacked(pack: Path, options: TrainOptions, preset: Preset, report: OnEvent
             remedy=f"Pack the scans with --preset {options.preset}.",
         )
     return _unpack(pack, options.run, report)
-
-
-def _fits(preset: Preset, plan: CorpusPlan) -> bool:
-    """Whether the plan was made for the stages of this preset."""
-    is_fine = plan.anatomy_gap_mm == 0
-    return is_fine == (preset.anatomy is None) and plan.anatomy_size == preset.coarse_size(plan.image_size)
 
 
 def _unpack(pack: Path, run: Path, report: OnEvent) -> PreparedCorpus:
