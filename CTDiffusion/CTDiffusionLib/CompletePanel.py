@@ -102,9 +102,10 @@ class CompletePanel(VolumePanel):
         for button in (ui.completeFirstButton, ui.completeLastButton):
             button.enabled = volume is not None
         request, planned, problem = self._plan()
-        isPlanned = request is not None and planned is not None
-        ui.completeInfoLabel.text = planText(request, planned) if isPlanned else problem
-        ui.completeEstimateLabel.text = self._estimateText(planned) if planned is not None else ""
+        ui.completeInfoLabel.text, ui.completeEstimateLabel.text = problem, ""
+        if request is not None and planned is not None:
+            ui.completeInfoLabel.text = planText(request, planned)
+            ui.completeEstimateLabel.text = self._estimateText(planned)
         self._showButton(problem or self._generate.problem)
 
     def onCompleteOrCancel(self, *_arguments: Any) -> None:

@@ -83,7 +83,7 @@ def estimate(
         known=known,
     )
     rows, columns = shape[1:] if shape else (size, size)
-    known = secondsPerWork is not None
+    isMeasured = secondsPerWork is not None
     rate = secondsPerWork if secondsPerWork is not None else DEFAULT_SECONDS_PER_WORK[device]
     slabs = max(
         slabBytes(card["stages"]["detail"], size), 4 * slabBytes(card["stages"]["anatomy"], int(plan["anatomy_size"]))
@@ -91,7 +91,10 @@ def estimate(
     # Slices in the worker (model's size, own size), their file, and the node.
     volume = 2.0 * slices * (size * size + 3 * rows * columns)
     return Estimate(
-        work * request.count, START_S[device] + rate * work * request.count, PROGRAM_BYTES + 2 * slabs + volume, known
+        work * request.count,
+        START_S[device] + rate * work * request.count,
+        PROGRAM_BYTES + 2 * slabs + volume,
+        isMeasured,
     )
 
 
