@@ -28,7 +28,7 @@ class OutlineMeasures:
         movement_mm: How far the outline moves between slices 6 mm apart, mean over its length; None where slices are
             too far apart.
         circle_ratio: Length of the outline over that of a circle of the same area, mean over the slices with a body:
-            1.1 to 1.3 for torsos, more with arms beside them or where the outline is ragged.
+            about 1.03 for torsos, 2 where the outline is torn.
         roughness_mm: How much the circumference departs from the mean of its neighbours 6 mm above and below.
     """
 

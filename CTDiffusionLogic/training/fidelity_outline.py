@@ -1,7 +1,8 @@
 """Are the bodies closed? What distances of image features hardly see in a young model: ragged, torn outlines.
 
-A training whose bodies were still torn after 1,100 steps had the Fréchet distance of a finished one, since features
-look at tissue more than at shape. So the length of the outline is told beside the distance.
+A model of 1,400 steps whose bodies were torn (outline twice as long as a circle's; real scans 1.03) had a Fréchet
+distance of 72 by our own features, the finished bundled model 70: features look at tissue more than at shape. So the
+length of the outline is told beside the distance.
 """
 
 from __future__ import annotations
