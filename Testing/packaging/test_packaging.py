@@ -97,17 +97,19 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr
 sys.path.insert(0, sys.argv[1])
 sys.modules["torch"] = None
 import CTDiffusionLogic
-from CTDiffusionLogic.models import bundled_models
+from CTDiffusionLogic.models import bundled_fine_model, bundled_models
 from CTDiffusionLogic.phantom import torso_phantom
 from CTDiffusionLogic.volume_io import read_volume, write_volume
 write_volume(torso_phantom(slices=2, size=32), "a.nrrd")
-print(CTDiffusionLogic.__file__, read_volume("a.nrrd").shape, *bundled_models(), sep="|")
+print(CTDiffusionLogic.__file__, read_volume("a.nrrd").shape, *bundled_models(), *bundled_fine_model(), sep="|")
 """
     finished = _run([sys.executable, "-c", code, modules], cwd=tmp_path)
     file, shape, *models = finished.strip().split("|")
     assert Path(file) == modules / "CTDiffusionLogic" / "__init__.py"
     assert shape == "(2, 32, 32)"
-    assert models == sorted(path.stem for path in (REPOSITORY / "CTDiffusionLogic" / "models").glob("*.safetensors"))
+    assert sorted(models) == sorted(
+        path.stem for path in (REPOSITORY / "CTDiffusionLogic" / "models").glob("*.safetensors")
+    )
 
 
 def test_the_catalogue_entry_has_the_keys_the_index_allows():
