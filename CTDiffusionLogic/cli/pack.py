@@ -95,9 +95,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             )
     patients = len({scan.patient for scan in corpus.plan.scans})
     console.emit(
-        Warned(
-            f"{args.out} has no names in it, but images of {patients} patients: keep it as you would the scans."
-        )
+        Warned(f"{args.out} has no names in it, but images of {patients} patients: keep it as you would the scans.")
     )
     for path, reason in reporter.skipped:
         console.say(f"Left out: {path}: {reason}")
