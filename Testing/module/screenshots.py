@@ -2,9 +2,9 @@
 
     python Testing/module/screenshots.py [--out FOLDER] [--model FILE] [--parts PART ...]   (or: make screenshots)
 
-Each is drawn in Slicer's light and dark colours; sheets of them, as the README has them, go to FOLDER/sheets
-(screenshot_sheets.py). The panel is the real one in the host of the tests: sizes and texts are true, the looks of
-ctk's widgets are the stand-ins'. Without ``--model`` a model of random weights generates.
+In Slicer's light and dark colours; sheets of them, for the README, go to FOLDER/sheets. The panel is the real one in
+the host of the tests: sizes and texts are true, the looks of ctk's widgets are the stand-ins'. Without ``--model`` a
+model of random weights generates.
 """
 
 from __future__ import annotations
@@ -384,9 +384,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "build" / "screenshots", metavar="FOLDER")
     parser.add_argument("--model", type=Path, metavar="FILE")
-    parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}"
-    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         model = options.model
@@ -396,8 +394,7 @@ def main() -> None:
             model = write_random_model(Path(temporary) / "noise.safetensors")
         for path in takeAll(options.out, model, parts=options.parts):
             print(path)
-    for path in writeSheets(options.out, options.out / "sheets"):
-        print(path)
+    print(*writeSheets(options.out, options.out / "sheets"), sep="\n")
 
 
 if __name__ == "__main__":
