@@ -29,8 +29,7 @@ from screenshot_theme import THEMES, setTheme
 
 #: Width of Slicer's module panel as it is after the first start.
 WIDTH = 480
-#: Samples of a training are shown from this step on: before, they are noise.
-SHOWN_STEP = 100
+SHOWN_STEP = 100  #: Samples of a training are shown from this step on: before, they are noise.
 #: What can be taken by itself: a training takes minutes on a busy computer.
 PARTS = ("sections", "completion", "generation", "training")
 
