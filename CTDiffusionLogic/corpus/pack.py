@@ -263,8 +263,11 @@ def _read(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
         raise _broken(path, f"{name} is missing") from error
     if info.file_size > MAX_MEMBER_BYTES:
         raise _broken(path, f"{name} is larger than any")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _broken(path, f"{name} is compressed as no pack is")
     try:
-        return archive.read(info)
+        with archive.open(info) as stream:  # ZipFile.read would expand all there is, whatever size the file tells
+            return stream.read(max(1, info.file_size))
     except (*_FAULTS, OSError) as error:
         raise _broken(path, f"{name} is damaged") from error
 
@@ -279,11 +282,16 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str, digests: dict[str, 
 
 def _check_plan(path: Path, plan: CorpusPlan, digests: dict[str, str]) -> None:
     """Refuse plans with names or sizes that no pack has: what follows trusts them."""
-    ids = [scan.id for scan in plan.scans]
+    if not all(isinstance(value, int) for value in (plan.image_size, *(scan.slices for scan in plan.scans))):
+        raise _broken(path, "its plan has sizes that are no whole numbers")
+    ids = [str(scan.id) for scan in plan.scans]
     if not plan.train or len(set(ids)) != len(ids) or not all(_SCAN_ID.fullmatch(name) for name in ids):
         raise _broken(path, "its plan has no scans, or not those of a pack")
     if not 1 <= plan.image_size <= MAX_SIZE or not all(1 <= scan.slices <= MAX_SLICES for scan in plan.scans):
         raise _broken(path, "its plan has sizes that no scan has")
+    blocks = sum(-(-scan.slices // block_of(plan.image_size)) for scan in plan.scans)
+    if blocks + 2 != len(digests):  # counted before they are listed
+        raise _broken(path, f"it has {len(digests)} members, its plan wants {blocks + 2}")
     wanted = {_PLAN, _BODY, *(name for scan in plan.scans for name, _ in _members(scan, plan))}
     if odd := len(wanted ^ digests.keys()):
         raise _broken(path, f"{odd} of its members do not fit its plan")

@@ -168,7 +168,7 @@ class CorpusPlan:
             scans = tuple(_scan_plan(row) for row in values.pop("scans"))
             skipped = tuple((str(a), str(b)) for a, b in values.pop("skipped"))
             return cls(**{**values, "labels": tuple(values["labels"])}, scans=scans, skipped=skipped)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{source} cannot be read as a training plan ({error}).", remedy=remedy) from error
 
     def with_body_positions(self, body_mm: Sequence[float]) -> CorpusPlan:

@@ -138,7 +138,7 @@ def prepare(
     if not usable:
         raise InputError(
             "None of the scans can be used. " + " ".join(f"{Path(p).name}: {why}" for p, why in left_out[:5]),
-            remedy="Give CT scans of at least 8 slices.",
+            remedy=f"Give CT scans of at least {options.slices} slices.",
         )
     measured = [seen for _, seen in usable]
     fov_mm = max(seen.fov_mm for seen in measured) if options.fine else choose_fov_mm(measured)

@@ -60,7 +60,7 @@ def decode_slices(data: bytes, shape: tuple[int, int, int], *, hu_step: int) -> 
             if image.size != (columns, count * rows) or not image.mode.startswith("I"):
                 raise ValueError(f"it is an image of {image.size[0]} x {image.size[1]} pixels of kind {image.mode}")
             levels = np.asarray(image).astype(np.int32)
-    except (OSError, SyntaxError) as error:  # Pillow's kinds
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's kinds
         raise ValueError(str(error)) from error
     return np.minimum(levels * hu_step + AIR_HU, MAX_HU).astype(np.int16).reshape(shape)
 

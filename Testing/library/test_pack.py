@@ -1,8 +1,11 @@
 """A corpus packed in one file comes back as it was, names nobody, and is refused when it is not what was packed."""
 
+import hashlib
 import io
 import json
 import math
+import struct
+import tracemalloc
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -220,6 +223,51 @@ def test_names_and_sizes_in_a_plan_are_not_trusted(corpus, tmp_path, monkeypatch
     assert "sizes" in forged(replace(plan, image_size=2**20))
     assert "000.jp2 cannot be read (it is an image of 64" in forged(replace(plan, image_size=32))
     assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_a_plan_is_not_trusted_where_its_digests_are_sound(packed, tmp_path):
+    with zipfile.ZipFile(packed) as archive:
+        told, plan = json.loads(archive.read("pack.json")), json.loads(archive.read("plan.json"))
+
+    def forged(text: str) -> str:
+        members = {**told["members"], "plan.json": hashlib.sha256(text.encode()).hexdigest()}
+        header = {**told, "members": members, "content_sha256": pack_module._digest(told["hu_step"], members)}
+        changed = {"plan": text.encode(), "pack": json.dumps(header).encode()}
+        return refused(rewritten(packed, tmp_path / "forged.ctpack", **changed), tmp_path / "run")
+
+    first, *others = plan["scans"]
+    assert "no whole numbers" in forged(json.dumps({**plan, "scans": [{**first, "slices": "9"}, *others]}))
+    assert "no whole numbers" in forged(json.dumps({**plan, "image_size": 64.0}))
+    assert "those of a pack" in forged(json.dumps({**plan, "scans": [{**first, "id": 7}, *others]}))
+    many = {**plan, "image_size": 4096, "scans": [{**scan, "slices": 10**5} for scan in plan["scans"]]}
+    assert "it has 5 members, its plan wants 300002" in forged(json.dumps(many))
+    assert "cannot be read as a training plan" in forged("7")
+    assert "cannot be read as a training plan" in forged("[" * 10**5)
+
+
+def test_no_more_is_expanded_than_a_member_says_it_holds(tmp_path):
+    bomb = tmp_path / "bomb.ctpack"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("pack.json", bytes(2**26))
+        archive.getinfo("pack.json").file_size = 1000
+    tracemalloc.start()
+    try:
+        assert "pack.json is damaged" in refused(bomb, tmp_path / "run")
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("pack.json", bytes(100))
+    assert "compressed as no pack is" in refused(bomb, tmp_path / "run")
+
+
+def test_an_image_of_another_size_takes_no_memory():
+    data = bytearray(encode_slices(np.zeros((1, 8, 8), np.int16), hu_step=1))
+    place = data.index(b"ihdr") + 4
+    assert data[place : place + 8] == struct.pack(">II", 8, 8)
+    data[place : place + 8] = struct.pack(">II", 2**15, 2**15)
+    with pytest.raises(ValueError, match="decompression bomb"):
+        decode_slices(bytes(data), (1, 8, 8), hu_step=1)
 
 
 def test_other_files_are_refused(tmp_path):
