@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from CTDiffusionLogic.atomic import atomic_file
 from CTDiffusionLogic.corpus.body_position import BodyPositionNet
-from CTDiffusionLogic.corpus.pack import read_pack, unpack
+from CTDiffusionLogic.corpus.pack import neutral_plan, read_pack, unpack
 from CTDiffusionLogic.corpus.pack_options import is_pack
 from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus, PrepareOptions, prepare
@@ -46,14 +46,17 @@ def fill_run(options: TrainOptions, preset: Preset, report: OnEvent) -> None:
         begin_run(options, preset, report)
         return
     pack = next((path for path in options.data if is_pack(path)), None)
-    if pack is None or not _missing(options.run):
+    if pack is None:
         return
-    if read_pack(pack).plan.to_json() != CorpusPlan.load(options.run / _PLAN).to_json():
+    plan, is_whole = CorpusPlan.load(options.run / _PLAN), not _missing(options.run)
+    begun_with = neutral_plan(plan) if is_whole else plan  # of a training begun with scans the pack has no names
+    if read_pack(pack).plan.to_json() != begun_with.to_json():
         raise UsageError(
             f"{pack} is not what the training in {options.run} was begun with.",
             remedy="Name the pack that it was, or a new --run.",
         )
-    _unpack(pack, options.run, report)
+    if not is_whole:
+        _unpack(pack, options.run, report)
 
 
 def begin_run(options: TrainOptions, preset: Preset, report: OnEvent) -> PreparedCorpus:

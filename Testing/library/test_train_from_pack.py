@@ -123,12 +123,21 @@ def test_a_run_folder_travels_without_its_slices(prepared, packed, tmp_path):
     with pytest.raises(InputError, match="lacks the slices of scan-00001"):
         train(replace(options, data=()))
     assert steps(options, 1).step == 2
-    shutil.rmtree(options.run / "cache")
     corpus = open_run(prepared)
     fewer = replace(corpus, plan=replace(corpus.plan, scans=corpus.plan.scans[:2]))
     write_pack(tmp_path / "other.ctpack", fewer)
-    with pytest.raises(UsageError, match="is not what the training in"):
-        train(replace(options, data=(tmp_path / "other.ctpack",)))
+    for missing in (False, True):
+        if missing:
+            shutil.rmtree(options.run / "cache")
+        with pytest.raises(UsageError, match="is not what the training in"):
+            train(replace(options, data=(tmp_path / "other.ctpack",)))
+
+
+def test_a_training_begun_with_scans_goes_on_with_their_pack(prepared, packed, tmp_path):
+    shutil.copytree(prepared, tmp_path / "run")
+    options = TrainOptions(data=(packed,), run=tmp_path / "run", resume=True, **TINY)
+    assert steps(options, 1).step == 1
+    assert open_run(options.run).plan == open_run(prepared).plan, "with its own slices"
 
 
 @pytest.mark.parametrize(
