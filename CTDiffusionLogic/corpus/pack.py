@@ -123,6 +123,7 @@ def write_pack(
             hu = _cached(corpus.cache / f"{named.id}.npy", scan, plan)
             for name, block in _members(scan, plan):
                 add(name, encode_slices(hu[block], hu_step=step))
+            del hu  # on Windows what is mapped cannot be removed, and whoever cancels wants no images left
         weights = {key: value.contiguous() for key, value in corpus.body_net.state_dict().items()}
         add(_BODY, save(weights), deflate=True)
         add(_PLAN, plan.to_json().encode(), deflate=True)
