@@ -22,7 +22,7 @@ from CTDiffusionLogic.training import loop
 from CTDiffusionLogic.training.checkpoint import Checkpoint, load_newest
 from CTDiffusionLogic.training.options import TrainOptions
 from CTDiffusionLogic.training.run import train
-from CTDiffusionLogic.training.run_folder import begin_run, is_begun, open_run
+from CTDiffusionLogic.training.run_folder import begin_run, fill_run, is_begun, open_run
 from CTDiffusionLogic.volume_io import write_volume
 
 pytestmark = pytest.mark.usefixtures("rough_body_positions")
@@ -136,8 +136,9 @@ def test_a_run_folder_travels_without_its_slices(prepared, packed, tmp_path):
 def test_a_training_begun_with_scans_goes_on_with_their_pack(prepared, packed, tmp_path):
     shutil.copytree(prepared, tmp_path / "run")
     options = TrainOptions(data=(packed,), run=tmp_path / "run", resume=True, **TINY)
-    assert steps(options, 1).step == 1
-    assert open_run(options.run).plan == open_run(prepared).plan, "with its own slices"
+    told: list[str] = []
+    fill_run(options, options.check(), lambda name, _: told.append(name))
+    assert told == [] and open_run(options.run).plan == open_run(prepared).plan, "its own slices are there"
 
 
 @pytest.mark.parametrize(
