@@ -209,4 +209,6 @@ class ComparePanel(ParameterPanel):
         if not Provenance.isSynthetic(node):
             return ""
         facts = Provenance.provenance(node)
-        return ", ".join(f"{key}: {facts[key]}" for key in ("Model", "Seed", "Steps", "Version") if key in facts)
+        return ", ".join(
+            f"{key}: {facts[key]}" for key in ("Model", "FineModel", "Seed", "Steps", "Version") if key in facts
+        )

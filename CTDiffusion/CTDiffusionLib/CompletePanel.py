@@ -146,7 +146,9 @@ class CompletePanel(VolumePanel):
         if generate.problem:
             return ""
         count, known = modelSlices(planned)
-        asked = replace(generate.request(), slices=count, spacingMm=planned.geometry.spacing[2], count=1)
+        asked = replace(
+            generate.request().withOwnMatrix(), slices=count, spacingMm=planned.geometry.spacing[2], count=1
+        )
         return _("With {model}, and the seed, quality and device chosen under Generate: {estimate}").format(
             model=generate.modelName, estimate=generate.estimateText(asked, shape=planned.shape, known=known)
         )

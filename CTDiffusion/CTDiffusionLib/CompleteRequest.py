@@ -111,6 +111,7 @@ class CompleteRequest:
         from CTDiffusionLogic.slice_ranges import format_slices
 
         generation = replace(self.generation, slices=self.extend, spacingMm=self.spacingMm, count=1, bodyMm=None)
+        generation = generation.withOwnMatrix()
         words = [*generation.words(folder, isLike=False), f"--{self.how}={scanFile(folder)}"]
         if self.how == EXTEND:
             words.append(f"--towards={self.towards}")

@@ -59,6 +59,7 @@ def estimate(
     shape: tuple[int, ...] | None = None,
     spacingMm: float | None = None,
     known: Collection[int] = (),
+    fine: Mapping[str, Any] | None = None,
 ) -> Estimate:
     """Estimate a generation.
 
@@ -69,6 +70,7 @@ def estimate(
     :param shape: slices, rows, columns of the volume to be like, if there is one.
     :param spacingMm: its distance of slices.
     :param known: slices that are given, from 0, where a real scan is completed.
+    :param fine: card of the fine model that makes a larger matrix, if one is wanted.
     :raises KeyError, TypeError, ValueError: if the card is not one of a model that can be used.
     """
     plan, size = card["plan"], int(card["plan"]["image_size"])
@@ -82,11 +84,17 @@ def estimate(
         sampler=request.sampler,
         known=known,
     )
-    rows, columns = shape[1:] if shape else (size, size)
+    finest = int(fine["plan"]["image_size"]) if fine is not None else size
+    if fine is not None:
+        work += fineWork(fine, slices=slices, steps=request.fineSteps)
+    rows, columns = shape[1:] if shape else (finest, finest)
     isMeasured = secondsPerWork is not None
     rate = secondsPerWork if secondsPerWork is not None else DEFAULT_SECONDS_PER_WORK[device]
+    # Twice, as batches of detail have them: eight of anatomy, and of the fine stage's larger slabs one.
     slabs = max(
-        slabBytes(card["stages"]["detail"], size), 4 * slabBytes(card["stages"]["anatomy"], int(plan["anatomy_size"]))
+        slabBytes(card["stages"]["detail"], size),
+        4 * slabBytes(card["stages"]["anatomy"], int(plan["anatomy_size"])),
+        slabBytes(fine["stages"]["detail"], finest) / 2 if fine is not None else 0,
     )
     # Slices in the worker (model's size, own size), their file, and the node.
     volume = 2.0 * slices * (size * size + 3 * rows * columns)
@@ -112,9 +120,7 @@ def workOf(
     from CTDiffusionLogic.slab_plan import plan_volume
 
     plan, stages = card["plan"], card["stages"]
-    passes = stepsOf(card, steps=steps, detailSteps=detailSteps, sampler=sampler)
-    if _samplerOf(card, sampler) == "heun":
-        passes = 2 * passes[0] - 1, 2 * passes[1] - 1
+    passes = _passesOf(card, steps=steps, detailSteps=detailSteps, sampler=sampler)
     slabs = plan_volume(
         slices,
         spacingMm,
@@ -132,6 +138,20 @@ def workOf(
     )
     detail = len(slabs.detail) * passes[1] * _passCost(stages["detail"], int(plan["image_size"]))
     return (anatomy + detail) / 1e9
+
+
+def fineWork(fine: Mapping[str, Any], *, slices: int, steps: int | None = None) -> float:
+    """Return what a fine model adds to workOf: passes over windows of neighbours, as those of detail.
+
+    :param fine: its card.
+    :param slices: of the volume.
+    :param steps: asked for; None for its own.
+    """
+    from CTDiffusionLogic.slab_plan import plan_detail
+
+    stage, size = fine["stages"]["detail"], int(fine["plan"]["image_size"])
+    slabs = plan_detail(slices, (), slices=int(stage["slices"]))
+    return len(slabs) * _passesOf(fine, detailSteps=steps)[1] * _passCost(stage, size) / 1e9
 
 
 def stepsOf(
@@ -163,6 +183,12 @@ def durationText(seconds: float) -> str:
     if seconds < 100 * 60:
         return _("{n} minutes").format(n=round(seconds / 60))
     return _("{n} hours").format(n=round(seconds / 3600))
+
+
+def _passesOf(card: Mapping[str, Any], *, sampler: str | None = None, **steps: int | None) -> tuple[int, int]:
+    """Passes of both stages over a slab: one a step, or nearly two."""
+    anatomy, detail = stepsOf(card, sampler=sampler, **steps)
+    return (2 * anatomy - 1, 2 * detail - 1) if _samplerOf(card, sampler) == "heun" else (anatomy, detail)
 
 
 def _samplerOf(card: Mapping[str, Any], sampler: str | None) -> str:

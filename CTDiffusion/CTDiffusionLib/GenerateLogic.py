@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import GenerateEstimate
+from .GenerateFine import fineCard
 from .GenerateRequest import GenerateRequest, newSeed
 from .GenerateRun import GenerateRun
 from .GenerateSettings import GenerateSettings
@@ -81,7 +82,8 @@ class GenerateLogic:
         :param keepPartial: whether an incomplete volume stays when it fails or is cancelled.
         :param waitForCompletion: wait, while Slicer goes on handling its events; else return at once.
         :param onProgress: told of progress, in the main thread.
-        :param options: the fields of GenerateRequest: model, slices, spacingMm, seed, count, steps, device...
+        :param options: the fields of GenerateRequest: model, slices, spacingMm, seed, count, steps, matrix (512),
+            device...
         :return: the volume node, or the list of them for ``count`` > 1; the GenerateRun, if it is not waited for.
         :raises CTDiffusionLogic.errors.CTDiffusionError: if it fails (Cancelled, if it was cancelled).
         :raises JobBusyError: if another generation is running.
@@ -110,14 +112,19 @@ class GenerateLogic:
         ijkToLPS = run.details["ijk_to_lps"]
         spacing = sum(row[2] ** 2 for row in ijkToLPS[:3]) ** 0.5
         model = Path(request.model) if request.model is not None else None
-        work = request.count * GenerateEstimate.workOf(
-            read_header(find_model(model), verify=False).card,
+        card = read_header(find_model(model), verify=False).card
+        work = GenerateEstimate.workOf(
+            card,
             slices=slices,
             spacingMm=spacing,
             steps=request.steps,
             detailSteps=request.detailSteps,
             sampler=request.sampler,
         )
+        fine = fineCard(card, request)
+        if fine is not None:
+            work += GenerateEstimate.fineWork(fine, slices=slices, steps=request.fineSteps)
+        work *= request.count
         self.settings.rememberSecondsPerWork(kindOfDevice(run.details.get("device", "")), seconds / (share * work))
 
 

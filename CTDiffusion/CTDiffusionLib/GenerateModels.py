@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
 from .GenerateSettings import GenerateSettings
+
+if TYPE_CHECKING:
+    from CTDiffusionLogic.bundle import ModelHeader
 
 #: What a training writes into its folder.
 RUN_MODEL = "model.safetensors"
@@ -60,26 +63,37 @@ def readCard(path: Path) -> Mapping[str, Any]:
 
     :raises CTDiffusionLogic.errors.ModelFileError: if it is no model file.
     """
-    return _readCard(path, path.stat().st_mtime_ns if path.is_file() else 0)
+    return readHeader(path).card
 
 
-def summary(card: Mapping[str, Any]) -> str:
+def readHeader(path: Path) -> ModelHeader:
+    """Return what a model file says about itself; see readCard."""
+    return _readHeader(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+def summary(card: Mapping[str, Any], fine: ModelHeader | None = None) -> str:
     """Return what matters of a card before a generation, in a sentence or two.
 
+    :param fine: the fine model that makes a larger matrix, if one is wanted.
     :raises KeyError, TypeError, ValueError: if the card is not one of a model that can be used.
     """
     plan = card["plan"]
     low, high = (float(v) for v in plan["body_mm_range"])
-    size = int(plan["image_size"])
+    own = int(plan["image_size"])
+    size = fine.fine_sizes()[1] if fine is not None else own
     text = _("{size} x {size} pixels of {pixel:.2g} mm; knows {extent:.0f} mm along the body.").format(
         size=size, pixel=float(plan["fov_mm"]) / size, extent=high - low
     )
     patients = card.get("training", {}).get("patients")
-    return text + (_(" Trained on {n} patients.").format(n=patients) if patients else "")
+    if patients:
+        text += _(" Trained on {n} patients.").format(n=patients)
+    if fine is not None:
+        text += _(" Refined from {own} x {own} by the fine model {name}.").format(own=own, name=fine.name)
+    return text
 
 
 @lru_cache(maxsize=16)  # asked at every change of the panel
-def _readCard(path: Path, _modified: int) -> Mapping[str, Any]:
+def _readHeader(path: Path, _modified: int) -> ModelHeader:
     from CTDiffusionLogic.bundle import read_header
 
-    return read_header(path, verify=False).card
+    return read_header(path, verify=False)

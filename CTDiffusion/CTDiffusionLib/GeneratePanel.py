@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
 from . import GenerateModels
 from .GenerateDevices import DeviceFinder
 from .GenerateEstimate import estimate, stepsOf
+from .GenerateFine import FineChoice, fineCard, fineChoice
 from .GenerateLogic import GenerateLogic, kindOfDevice
 from .GenerateParameters import QUALITIES
 from .GenerateRequest import GenerateRequest, newSeed
 from .JobEnding import inPanelWords
 from .ParameterPanel import deviceItems, fillComboBox
 from .VolumePanel import VolumePanel
+
+if TYPE_CHECKING:
+    from CTDiffusionLogic.bundle import ModelHeader
 
 
 class GeneratePanel(VolumePanel):
@@ -34,8 +38,10 @@ class GeneratePanel(VolumePanel):
         self._logic, self._devices = logic, devices
         self._models: list[GenerateModels.ModelChoice] = []
         self._shownModel: str | None = None  # what modelFileEdit was last set to go with
+        self._matrices: list[tuple[str, str]] = []  # what matrixComboBox lists
         ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChosen)
         ui.modelFileEdit.connect("currentPathChanged(QString)", self.onModelFile)
+        ui.matrixComboBox.connect("currentIndexChanged(int)", self.onMatrixChosen)
         ui.deviceComboBox.connect("currentIndexChanged(int)", self.onDeviceChosen)
         ui.devicesButton.connect("clicked(bool)", self.onLookForDevices)
         ui.generateButton.connect("clicked(bool)", self.onGenerateOrCancel)
@@ -76,6 +82,11 @@ class GeneratePanel(VolumePanel):
             self.fillModels()
             self.onParametersModified()
 
+    def onMatrixChosen(self, index: int) -> None:
+        """Keep the choice in the scene."""
+        if self._parameters is not None and index >= 0:
+            self._parameters.matrix = int(self._ui.matrixComboBox.itemData(index))
+
     def onDeviceChosen(self, index: int) -> None:
         """Keep the choice in the scene."""
         if self._parameters is not None and index >= 0:
@@ -101,6 +112,7 @@ class GeneratePanel(VolumePanel):
         ui.seedSpinBox.enabled = not parameters.randomSeed
         self._showModelFile()
         ui.modelInfoLabel.text, problem = self._modelText()
+        self._showMatrix(problem)
         ui.estimateLabel.text = "" if problem else self._ownEstimate()
         self._showButton(problem or self._devices.problem)
 
@@ -128,7 +140,7 @@ class GeneratePanel(VolumePanel):
         """Return what is chosen."""
         parameters = self._parameters
         isLike = parameters.likeVolume is not None
-        steps = self._steps()
+        fine, steps = self._fineModel(), self._steps()
         return GenerateRequest(
             model=parameters.model or self._models[0].key,
             slices=None if isLike else parameters.slices,
@@ -137,15 +149,25 @@ class GeneratePanel(VolumePanel):
             count=parameters.count,
             steps=steps[0],
             detailSteps=steps[1],
+            matrix=fine.fine_sizes()[1] if fine is not None else None,
+            fineSteps=steps[2],
             device=parameters.device,
         )
 
-    def _steps(self) -> tuple[int | None, int | None]:
-        """Steps of both stages; None where the model's own number is meant."""
-        parameters, factor = self._parameters, QUALITIES[self._parameters.quality]
+    def _steps(self) -> tuple[int | None, int | None, int | None]:
+        """Steps of both stages and of the fine model; None where the model's own number is meant."""
+        parameters, factor, fine = self._parameters, QUALITIES[self._parameters.quality], self._fineModel()
         own = stepsOf(self._card()) if factor != 1 else (0, 0)
         anatomy, detail = (max(1, round(factor * number)) if factor != 1 else None for number in own)
-        return parameters.steps or anatomy, parameters.detailSteps or detail
+        finer = max(1, round(factor * stepsOf(fine.card)[1])) if factor != 1 and fine is not None else None
+        return parameters.steps or anatomy, parameters.detailSteps or detail, finer
+
+    def _fineModel(self) -> ModelHeader | None:
+        """The fine model that the chosen matrix takes; None for the model's own matrix, or if it cannot be had."""
+        if not self._parameters.matrix:
+            return None
+        choice = fineChoice(self._card())
+        return choice.header if choice.matrix == self._parameters.matrix else None
 
     def _card(self) -> Any:
         key = self._parameters.model
@@ -170,7 +192,7 @@ class GeneratePanel(VolumePanel):
             text = _("There is no model yet. Choose a model file, or train a model.")
             return text, text
         try:
-            return GenerateModels.summary(self._card()), ""
+            return GenerateModels.summary(self._card(), self._fineModel()), ""
         except CTDiffusionError as error:
             text = inPanelWords(str(error))
             return text, text
@@ -198,15 +220,17 @@ class GeneratePanel(VolumePanel):
         """
         device = self._devices.automatic() if request.device == "auto" else None
         kind = kindOfDevice(device.name if device is not None else request.device)
+        card = self._card()
         try:
             text = estimate(
-                self._card(),
+                card,
                 request,
                 device=kind,
                 secondsPerWork=self._logic.settings.secondsPerWork(kind),
                 shape=shape,
                 spacingMm=spacingMm,
                 known=known,
+                fine=fineCard(card, request),
             ).text
         except (KeyError, TypeError, ValueError):  # a card without figures: the worker says more
             return ""
@@ -216,6 +240,29 @@ class GeneratePanel(VolumePanel):
         if kind == "cpu":
             return _("{estimate}. It will run on the CPU: {device}.").format(estimate=text, device=name)
         return _("{estimate}. It will run on {device}.").format(estimate=text, device=name)
+
+    def _showMatrix(self, problem: str) -> None:
+        """List the model's own matrix and the larger one; tool tips say why there is only one.
+
+        :param problem: why the model cannot be used, if so.
+        """
+        box, own, choice = self._ui.matrixComboBox, _("As the model makes it"), FineChoice(problem=problem)
+        if not problem:
+            card = self._card()
+            choice = fineChoice(card)
+            own = _("As the model makes it ({size})").format(size=int(card["plan"]["image_size"]))
+        larger = _("{size} x {size} (finer, slower)").format(size=choice.matrix)
+        items = [(own, "0"), (larger, str(choice.matrix))]
+        isLarger = choice.header is not None and self._parameters.matrix == choice.matrix
+        text, key = items[isLarger]
+        if items != self._matrices or box.currentText != text:
+            self._matrices = items
+            fillComboBox(box, items, key)
+        box.enabled = not choice.problem
+        box.toolTip = choice.problem or _(
+            "Rows and columns of the volume's slices. The larger matrix shows finer edges and grain in the same "
+            "place: a fine model refines the slices that the model makes."
+        )
 
     def _showModelFile(self) -> None:
         """Let the file's widget show the model that is used, or nothing for a bundled one: it tells of changes only,

@@ -27,6 +27,7 @@ class GenerateParameters:
     quality - A key of QUALITIES.
     steps - Of the anatomy stage; 0 for what the quality says.
     detailSteps - Of the detail stage; 0 for what the quality says.
+    matrix - Rows and columns; 0 for the model's own. One that cannot be had counts as the model's own.
     device - Name of a device, or "auto".
     keepPartial - Whether a volume that is not complete stays when a generation is stopped.
     """
@@ -41,5 +42,6 @@ class GenerateParameters:
     quality: Annotated[str, Choice(list(QUALITIES))] = "standard"
     steps: Annotated[int, WithinRange(0, 10000)] = 0
     detailSteps: Annotated[int, WithinRange(0, 10000)] = 0
+    matrix: Annotated[int, WithinRange(0, 4096)] = 0
     device: str = "auto"
     keepPartial: bool = True

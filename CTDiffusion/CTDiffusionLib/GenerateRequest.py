@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ class GenerateRequest:
     :param count: how many volumes; they have the seeds ``seed``, ``seed + 1``...
     :param steps: of the anatomy stage; None for the model's own number.
     :param detailSteps: of the detail stage; None for the model's own number.
+    :param matrix: rows and columns: the model's own (None), or those of the fine model, 512 for the bundled one.
+    :param fineModel: a fine model's file that makes a larger matrix; None for the bundled one, if ``matrix`` wants it.
+    :param fineSteps: of the fine model; None for its own number. Only where a fine model is wanted.
     :param sampler: "sde", "multistep", "heun" or "ddpm"; None for the model's own.
     :param device: "auto", "cpu", "cuda", "cuda:1" or "mps".
     :param bodyMm: where along the body the middle lies; None lets the model choose.
@@ -41,10 +44,17 @@ class GenerateRequest:
     count: int = 1
     steps: int | None = None
     detailSteps: int | None = None
+    matrix: int | None = None
+    fineModel: str | Path | None = None
+    fineSteps: int | None = None
     sampler: str | None = None
     device: str = "auto"
     bodyMm: float | None = None
     region: str | None = None
+
+    def withOwnMatrix(self) -> GenerateRequest:
+        """Return the same with the model's own matrix: a scan that is completed keeps the scan's."""
+        return replace(self, matrix=None, fineModel=None, fineSteps=None)
 
     def words(self, folder: Path, *, isLike: bool) -> list[str]:
         """Return the command, with its files in ``folder``.
@@ -62,6 +72,9 @@ class GenerateRequest:
             "--count": self.count,
             "--steps": self.steps,
             "--detail-steps": self.detailSteps,
+            "--matrix": self.matrix,
+            "--fine": self.fineModel,
+            "--fine-steps": self.fineSteps,
             "--sampler": self.sampler,
             "--device": self.device,
             "--body-mm": self.bodyMm,

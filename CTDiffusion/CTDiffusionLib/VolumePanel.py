@@ -56,7 +56,7 @@ class VolumePanel(RunPanel):
     def _onProgress(self, event: Any) -> None:
         self.showProgress(event.done, event.of)
         if self._run is not None and not self._run.job.isStopping:
-            self.say(progressText(event, event.phase, self._slicesText))
+            self.say(progressText(event, phaseText(event.phase), self._slicesText))
 
     def _onSlices(self, done: int, of: int) -> None:
         self._slicesText = _("{done} of {of} slices").format(done=done, of=of)
@@ -78,3 +78,12 @@ class VolumePanel(RunPanel):
         self.onParametersModified()
         if ending.kind == "finished" and nodes:
             self.volumeMade.emit(nodes[-1])
+
+
+def phaseText(phase: str) -> str:
+    """Return what the worker is about, for people.
+
+    :param phase: as the worker names it: "anatomy", "volume 1 of 2, fine".
+    """
+    before, comma, stage = phase.rpartition(", ")
+    return before + comma + (_("larger matrix") if stage == "fine" else stage)

@@ -89,7 +89,8 @@ class VolumeRun:
 
         :param volume: its number, from 1.
         """
-        known = {key: self.details.get(key) for key in ("model", "model_sha256", "version", "device")}
+        keys = ("model", "model_sha256", "fine_model", "fine_model_sha256", "version", "device")
+        known = {key: self.details.get(key) for key in keys}
         return {**known, "seed": self._seed + volume - 1, "complete": "no"}
 
     def place(self, node: Any) -> None:

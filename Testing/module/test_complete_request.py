@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,7 @@ def test_the_shown_slice(app, scan):
 
 def test_the_command():
     generation = GenerateRequest(model="torso", seed=7, count=3, slices=99, spacingMm=9.0, steps=4, device="cpu")
+    generation = replace(generation, matrix=512, fineSteps=2)  # a completed scan keeps its own matrix
     folder = Path("/job")
     commons = {"generate", "--out=/job/synthetic.nrrd", "--preview-dir=/job/preview", "--model=torso", "--seed=7"}
     commons |= {"--count=1", "--steps=4", "--device=cpu"}

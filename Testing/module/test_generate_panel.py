@@ -10,7 +10,11 @@ import pytest
 import slicer
 from process_groups import isGone
 from PySide6 import QtWidgets
+from random_model import write_random_fine_model, write_random_model
 from sections import CPU, checkControls, knowDevices
+
+from CTDiffusionLogic import models
+from CTDiffusionLogic.bundle import read_header
 
 
 class Panel:
@@ -238,6 +242,59 @@ def test_choices_are_saved_with_the_scene(panel, model, tmp_path):
     assert (request.count, request.seed, request.device) == (3, 77, "cpu")
     assert (request.steps, request.detailSteps, request.model) == (4, 9, str(model))
     assert panel.ui.modelComboBox.currentText == "noise.safetensors"
+
+
+def test_the_larger_matrix_of_the_bundled_fine_model(panel, model, tmp_path, monkeypatch):
+    from CTDiffusionLib import GenerateEstimate
+
+    def estimated(fine):
+        card = read_header(model).card
+        return GenerateEstimate.estimate(card, panel.panel.request(), device="cpu", fine=fine).text
+
+    ui, bundled = panel.ui, {}
+    monkeypatch.setattr(models, "bundled_fine_model", lambda: bundled)
+    panel.choose(model)
+    assert (ui.matrixComboBox.enabled, ui.matrixComboBox.currentText) == (False, "As the model makes it (64)")
+    assert ui.matrixComboBox.toolTip == "No fine model comes with this installation."
+    bundled["fine"] = write_random_fine_model(tmp_path / "fine.safetensors", steps=4)
+    panel.choose(model)
+    fine = read_header(bundled["fine"]).card
+    assert ui.matrixComboBox.enabled
+    request = panel.panel.request()
+    assert (request.matrix, request.fineSteps) == (None, None)
+    panel.host.choose(ui.matrixComboBox, "128 x 128 (finer, slower)")
+    assert ui.modelInfoLabel.text.startswith("128 x 128 pixels of 3 mm")
+    assert ui.modelInfoLabel.text.endswith("Refined from 64 x 64 by the fine model finer.")
+    request = panel.panel.request()
+    assert (request.matrix, request.fineSteps) == (128, None)
+    assert "--matrix=128" in request.words(tmp_path, isLike=False)
+    ui.slicesSpinBox.value = 1000  # so that words for people tell the two apart
+    assert ui.estimateLabel.text.startswith(estimated(fine))
+    assert estimated(fine) != estimated(None)
+    panel.host.choose(ui.qualityComboBox, "draft")
+    assert panel.panel.request().fineSteps == 2
+    panel.host.saveScene(tmp_path / "scene.mrml")
+    panel.host.closeScene()
+    panel.choose(model)
+    assert (panel.panel.request().matrix, ui.matrixComboBox.currentText) == (None, "As the model makes it (64)")
+    panel.host.loadScene(tmp_path / "scene.mrml")
+    panel.widget.enter()
+    assert (panel.panel.request().matrix, ui.matrixComboBox.currentText) == (128, "128 x 128 (finer, slower)")
+    # Another model, which it does not go with: what was chosen is kept for the next one that it does go with.
+    panel.choose(write_random_model(tmp_path / "larger.safetensors", image_size=128))
+    assert not ui.matrixComboBox.enabled
+    assert "makes 128 x 128 pixels of 64 x 64; those of the chosen model are 128 x 128" in ui.matrixComboBox.toolTip
+    assert (panel.panel.request().matrix, ui.matrixComboBox.currentText) == (None, "As the model makes it (128)")
+    panel.choose(model)
+    assert (panel.panel.request().matrix, panel.panel.request().fineSteps) == (128, 2)
+    broken = tmp_path / "text.safetensors"
+    broken.write_text("not a model")
+    panel.choose(broken)
+    assert (ui.matrixComboBox.enabled, ui.matrixComboBox.toolTip) == (False, ui.modelInfoLabel.text)
+    bundled["fine"] = model  # no fine model, under its name
+    panel.choose(model)
+    assert "is not a fine model" in ui.matrixComboBox.toolTip
+    assert panel.panel.request().matrix is None
 
 
 def test_a_finished_training_can_be_chosen_by_its_folder(panel, model, tmp_path):

@@ -14,8 +14,10 @@ from CTDiffusionLib import GenerateEstimate, Provenance, SceneVolumes, Worker
 from CTDiffusionLib.GenerateLogic import GenerateLogic
 from CTDiffusionLib.GenerateRequest import GenerateRequest
 from CTDiffusionLib.GenerateSettings import GenerateSettings, MemoryStore
+from CTDiffusionLib.VolumePanel import phaseText
 from CTDiffusionLib.VolumeRun import rangesText
 from process_groups import isGone
+from random_model import write_random_fine_model
 
 from CTDiffusionLogic.bundle import read_header
 from CTDiffusionLogic.errors import Cancelled, CTDiffusionError, InputError
@@ -78,6 +80,47 @@ def test_two_volumes_to_the_end(logic, model):
     again = logic.generate(model=model, **{**SMALL, "seed": 6})
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(again), slicer.util.arrayFromVolume(nodes[1]))
     assert isGone(run.job._process.processID)
+
+
+def test_a_larger_matrix(logic, model, tmp_path):
+    fine = write_random_fine_model(tmp_path / "finer.safetensors", steps=8)
+    run = logic.start(GenerateRequest(model=model, matrix=128, fineModel=fine, fineSteps=2, **SMALL))
+    begun, phases = [], set()
+
+    def onAdded(node):  # while slices are still to come
+        facts = Provenance.provenance(node)
+        begun.append((SceneVolumes.ijkToRAS(node), slicer.util.arrayFromVolume(node).shape, facts))
+
+    run.volumeAdded.connect(onAdded)
+    run.progressed.connect(lambda event: phases.add(phaseText(event.phase)))
+    assert logic.worker.waitFor(run.job).kind == "finished"
+    assert phases == {"anatomy", "detail", "larger matrix"}
+    ((matrix, shape, known),) = begun  # filled slice by slice: no other node came at the end
+    (node,) = volumes()
+    assert shape == slicer.util.arrayFromVolume(node).shape == (12, 128, 128)
+    np.testing.assert_allclose(node.GetSpacing(), (3.0, 3.0, 2.5))
+    # Of the model's own pixels of 6 mm the first would lie at 31.5 * 6 mm; a quarter of one further out now.
+    np.testing.assert_allclose(node.GetOrigin(), (189 + 1.5, 189 + 1.5, 0))
+    np.testing.assert_allclose(SceneVolumes.ijkToRAS(node), matrix)
+    assert all(len(np.unique(one)) > 10 for one in slicer.util.arrayFromVolume(node))
+    facts = Provenance.provenance(node)
+    for fact, value in {"FineModel": "finer", "FineModelSha256": read_header(fine).sha256}.items():
+        assert facts[fact] == known[fact] == value
+    assert (facts["FineSteps"], facts["Complete"], known["Complete"]) == ("2", "yes", "no")
+    # The speed counts what the fine model did.
+    run.worked = 10.0, 0.5
+    logic._rememberSpeed(run)
+    card = read_header(model).card
+    work = GenerateEstimate.workOf(card, slices=12, spacingMm=2.5)
+    work += GenerateEstimate.fineWork(read_header(fine).card, slices=12, steps=2)
+    assert logic.settings.secondsPerWork("cpu") == pytest.approx(20.0 / work)
+
+
+def test_a_larger_matrix_that_cannot_be_made_says_why(logic, model):
+    with pytest.raises(CTDiffusionError, match="fine model") as caught:
+        logic.generate(model=model, matrix=48, **SMALL)
+    assert caught.value.remedy
+    assert volumes() == []
 
 
 def test_like_a_scan_beside_it(logic, model, app):
@@ -232,6 +275,31 @@ def test_the_library_and_the_estimate_agree(model):
     assert work[1] / work[0] == pytest.approx(many / few, rel=0.1)
 
 
+@pytest.mark.parametrize(("sampler", "passes"), [("multistep", 3), ("heun", 5)])
+def test_the_library_and_the_estimate_agree_on_fine_models(model, tmp_path, sampler, passes):
+    from CTDiffusionLogic import generation, memory
+    from CTDiffusionLogic.denoiser.network import DenoiserConfig
+    from CTDiffusionLogic.slab_plan import plan_detail
+
+    card = read_header(model).card
+    fine = read_header(write_random_fine_model(tmp_path / "finer.safetensors", steps=3, sampler=sampler)).card
+    config = DenoiserConfig.from_dict(fine["stages"]["detail"])
+    slabs = len(plan_detail(40, (), slices=config.slices))
+    work = 9e-9 * slabs * passes * generation._cost(config, 128)
+    assert GenerateEstimate.fineWork(fine, slices=40) == pytest.approx(work)
+    request = GenerateRequest(slices=40, count=2)
+    own, larger = (
+        GenerateEstimate.estimate(card, request, device="cpu", secondsPerWork=1.0, fine=one) for one in (None, fine)
+    )
+    assert larger.work - own.work == pytest.approx(2 * work)
+    assert larger.seconds - own.seconds == pytest.approx(2 * work)
+    voxels = 2 * 3 * 40 * (128**2 - 64**2)
+    slab = memory.slab_bytes(config, 128) - 2 * memory.slab_bytes(
+        DenoiserConfig.from_dict(card["stages"]["detail"]), 64
+    )
+    assert larger.memoryBytes - own.memoryBytes == pytest.approx(voxels + slab)
+
+
 def test_a_measured_speed_is_remembered_and_used(logic, model):
     run = logic.start(GenerateRequest(model=model, slices=40, detailSteps=10, seed=2, device="cpu"))
     assert logic.worker.waitFor(run.job).kind == "finished"
@@ -249,6 +317,14 @@ def test_a_measured_speed_is_remembered_and_used(logic, model):
 )
 def test_durations(seconds, text):
     assert GenerateEstimate.durationText(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("phase", "text"),
+    [("detail", "detail"), ("fine", "larger matrix"), ("volume 1 of 2, fine", "volume 1 of 2, larger matrix")],
+)
+def test_stages_have_names_for_people(phase, text):
+    assert phaseText(phase) == text
 
 
 def test_ranges():
