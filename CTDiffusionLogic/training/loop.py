@@ -96,6 +96,10 @@ def train_loop(
     elif start_weights is not None:
         for name, stage in stages.items():
             _load(stage.load_weights, start_weights, f"{name}.", options.init)
+    # A model that was trained before has its outlines: high noise would only undo what it knows of the rest.
+    is_fine_tuning = bool(checkpoint.facts.get("fine_tuning")) if checkpoint else start_weights is not None
+    for stage in stages.values():
+        stage.begins_high = not is_fine_tuning
     steps_per_epoch = epoch_steps(corpus, preset, processes)
     last_step = math.inf if options.epochs is None else options.epochs * steps_per_epoch
     deadline = math.inf if options.max_minutes is None else begin + 60 * options.max_minutes
@@ -141,7 +145,7 @@ def train_loop(
 
     def keep(measured: dict[str, Any], *, is_best: bool) -> Path:
         facts.update(hours=trained_hours(), step=step, epochs=step / steps_per_epoch, processes=processes)
-        facts["rate_factor"] = factor
+        facts.update(rate_factor=factor, fine_tuning=is_fine_tuning)
         tensors = {f"{n}.{k}": v for n, stage in stages.items() for k, v in stage.state().items()}
         path = save_checkpoint(options.run / "checkpoints", tensors, step=step, facts=facts, is_best=is_best)
         metrics = {**log.newest, **({"fidelity": measured} if measured else {})}
@@ -210,15 +214,15 @@ def train_loop(
                 report("metric", {"step": step, "epoch": step / steps_per_epoch, **values})
                 total = round(step + remaining / pace) if math.isfinite(remaining) else None
                 report("progress", {"done": step, "of": total, "eta_s": remaining, "phase": "training"})
-            if awaits_cooldown:
-                end = 0  # one clock decides, all obey
-                if is_first:
-                    left = deadline - now - reserve_s(now)
-                    if left <= options.cooldown * (deadline - started):
-                        end = step + max(1, round(left / pace))
-                if end := largest(end, accelerator):
-                    awaits_cooldown = False
-                    cooldowns.append(Cooldown(step, end))
+        if awaits_cooldown and (step % LOG_EVERY == 0 or processes == 1):
+            end = 0  # one clock decides, all obey
+            if is_first:
+                left = deadline - now - reserve_s(now)
+                if left <= options.cooldown * (deadline - started):
+                    end = step + max(1, round(left / pace))
+            if end := largest(end, accelerator):
+                awaits_cooldown = False
+                cooldowns.append(Cooldown(step, end))
         if is_first:  # the others wait for it where gradients are averaged
             if step % steps_per_epoch == 0 or step == 1:
                 for name, stage in stages.items():

@@ -30,7 +30,8 @@ def level_shift(step: int, *, first: float, steps: int) -> float:
     """How much higher than in the end ln(sigma) is on average: ``first`` at first, in a line to 0 at ``steps``.
 
     Bodies first, then what is in them: high noise teaches outlines and large organs, and low noise teaches nothing
-    that lasts while these still move. With the final levels from the start bodies were ragged after 1,400 steps.
+    that lasts while these still move. With the final levels from the start bodies were torn after 1,400 steps, where
+    with these they were whole but for their edges. Fine-tuning begins with the final levels.
     """
     return first * max(0.0, 1.0 - step / max(1, steps))
 

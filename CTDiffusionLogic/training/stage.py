@@ -40,6 +40,8 @@ class StageTrainer:
     def __init__(self, stage: StageName, preset: Preset, plan: CorpusPlan, cache: Path, accelerator, *, seed: int):  # type: ignore[no-untyped-def]
         self.stage, self.preset, self.accelerator, self.seed = stage, preset, accelerator, seed
         self.recipe: StagePreset = preset.stages[stage]
+        #: Whether noise levels come down from high ones; not where a trained model is the start.
+        self.begins_high = True
         config = DenoiserConfig(
             stage=stage,
             slices=preset.slices,
@@ -98,7 +100,8 @@ class StageTrainer:
         shift = 0.0
         if not held_out:
             step = number // self.accelerator.num_processes
-            shift = level_shift(step, first=self.recipe.level_shift, steps=self.preset.level_steps)
+            first = self.recipe.level_shift if self.begins_high else 0.0
+            shift = level_shift(step, first=first, steps=self.preset.level_steps)
         t = self.loss.draw_levels(len(x0), generator, shift=shift)
         noise = torch.randn(x0.shape, generator=generator)
         batch = ReadyBatch(x0, noise, t, conditions)

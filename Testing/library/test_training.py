@@ -101,6 +101,11 @@ def test_the_levels_of_a_step_shift_only_what_is_learnt_from(scans, rough_body_p
     assert learnt[:2] == [1.0, 1.0], "both stages"
     assert learnt[-1] == pytest.approx(1 - (result.steps - 1) / tiny.level_steps)
     assert shifts.count(0.0) >= 2 * HELD_OUT_BATCHES
+    shifts.clear()
+    tuned = TrainOptions(data=(scans,), run=tmp_path / "tuned", fidelity_every="off", **{**TINY, "epochs": 1})
+    train(replace(tuned, init=result.model))
+    train(replace(tuned, resume=True, epochs=2))
+    assert set(shifts) == {0.0}, "a trained model has its outlines, also where its fine-tuning goes on"
 
 
 def test_a_cooldown_falls_in_a_line_over_the_last_steps():
