@@ -96,6 +96,7 @@ def test_the_levels_of_a_step_shift_only_what_is_learnt_from(scans, rough_body_p
         return draw(self, count, generator, shift=shift)
 
     monkeypatch.setattr(SlabLoss, "draw_levels", seen)
+    monkeypatch.setattr(loop, "write_sheet", lambda *_arguments, **_options: "")
     result = train(TrainOptions(data=(scans,), run=tmp_path / "run", fidelity_every="off", **{**TINY, "epochs": 1}))
     learnt = sorted((shift for shift in shifts if shift), reverse=True)
     assert learnt[:2] == [1.0, 1.0], "both stages"
@@ -126,9 +127,11 @@ def test_after_a_cooldown_the_rate_comes_back_but_inside_of_one_the_path_is_the_
 
 
 def test_a_training_by_time_cools_down_at_its_end_and_warms_up_when_it_goes_on(scans, tmp_path, monkeypatch):
-    clock = SimpleNamespace(monotonic=itertools.count(step=0.2).__next__)  # 0.2 s between two looks at it
+    clock = SimpleNamespace(monotonic=itertools.count().__next__)  # a second between two looks at it
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
     monkeypatch.setattr(loop, "time", clock)
     monkeypatch.setattr(training_run, "time", clock)
+    monkeypatch.setattr(loop, "write_sheet", lambda *_arguments, **_options: "")
     options = TrainOptions(data=(scans,), run=tmp_path / "run", fidelity_every="off", **{**TINY, "epochs": None})
     ended = train(replace(options, max_minutes=0.5, cooldown=0.5))
     assert ended.reason == "time"
