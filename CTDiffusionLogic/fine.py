@@ -65,7 +65,25 @@ class FineModel:
                 f"({size} pixels over {coarse}).",
                 remedy=_GET_ANOTHER,
             )
-        return cls(denoiser, model.card, model.name, model.sha256, torch.device(device))
+        fine = cls(denoiser, model.card, model.name, model.sha256, torch.device(device))
+        try:
+            _ = fine.pixel_mm_range, fine.coarse_noise, fine.sampling(GenerationRequest())
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ModelFileError(
+                f"{model.path}: its card does not say in numbers what it needs ({error}).", remedy=_GET_ANOTHER
+            ) from error
+        return fine
+
+    @property
+    def pixel_mm_range(self) -> tuple[float, float]:
+        """Smallest and largest pixels that its network has seen, mm."""
+        low, high = self.card["plan"].get("pixel_mm_range", (0.0, math.inf))
+        return float(low), float(high)
+
+    @property
+    def coarse_noise(self) -> float:
+        """Standard deviation of the grain it looks through, in intensities."""
+        return float(self.card.get("sampling", {}).get("coarse_noise", 0.0))
 
     @property
     def size(self) -> int:
@@ -97,13 +115,13 @@ class FineModel:
 
         Pixels beyond the sizes that it has seen count as the nearest of them.
         """
-        low, high = (float(mm) for mm in self.card["plan"].get("pixel_mm_range", (0.0, math.inf)))
+        low, high = self.pixel_mm_range
         return replace(
             settings,
             body_mm=math.nan,
             label=0,
             pixel_mm=min(max(settings.pixel_mm, low), high),
-            coarse_noise=float(self.card.get("sampling", {}).get("coarse_noise", 0.0)),
+            coarse_noise=self.coarse_noise,
         )
 
     def sampling(self, request: GenerationRequest) -> tuple[str, int]:

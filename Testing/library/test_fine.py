@@ -171,6 +171,24 @@ def test_cancelled_within_the_fine_stage(fine):
     assert [event[3] for event in seen.progress].count("fine") == 1
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"sampling": {"coarse_noise": "some"}},
+        {"sampling": {"detail_steps": None}},
+        {"sampling": 3},
+        {"plan": {"pixel_mm_range": 0.7}},
+        {"plan": {"pixel_mm_range": ["small", "large"]}},
+    ],
+)
+def test_a_card_that_makes_no_sense_is_named(entry, tmp_path):
+    model = load_model(write_random_fine_model(tmp_path / "fine.safetensors", coarse_size=SIZE))
+    card = {**model.card, "plan": {**model.card["plan"], **entry.get("plan", {})}}
+    card |= {key: value for key, value in entry.items() if key != "plan"}
+    with pytest.raises(ModelFileError, match=r"fine.safetensors: its card does not say in numbers"):
+        FineModel.from_file(replace(model, card=card))
+
+
 def test_what_does_not_go_together(fine, tmp_path):
     with pytest.raises(UsageError, match="given slices is not refined"):
         generate(tiny_model(), GenerationRequest(slices=9, known={0: real_slice(0)}), fine=fine)
