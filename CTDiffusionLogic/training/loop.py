@@ -99,7 +99,7 @@ def train_loop(
     # A model that was trained before has its outlines: high noise would only undo what it knows of the rest.
     is_fine_tuning = bool(checkpoint.facts.get("fine_tuning")) if checkpoint else start_weights is not None
     for stage in stages.values():
-        stage.begins_high = not is_fine_tuning
+        stage.is_fine_tuning = is_fine_tuning
     steps_per_epoch = epoch_steps(corpus, preset, processes)
     last_step = math.inf if options.epochs is None else options.epochs * steps_per_epoch
     deadline = math.inf if options.max_minutes is None else begin + 60 * options.max_minutes

@@ -40,7 +40,7 @@ class Choice:
         data: Names in :data:`DATA_CHANGES`.
         plan: Of the corpus plan.
         optimiser: "batch" (slabs a step), "learning_rate" (times the shipped one), "cooldown" (share of the
-            budget), "level_shift" (of the first steps).
+            budget), "level_shift" (of the first steps), "muon" (False: AdamW for all weights).
         sampling: Of the card.
         trained: Whose weights are used; "" for its own.
         baseline: Another library's recipe, see training_baselines.py: "MONAI" or "diffusers".
@@ -130,6 +130,10 @@ CHOICES: dict[str, Choice] = {
     "no augmentation": Choice(question="augmentation", data=("no crop", "no jitter")),
     "no crop": Choice(question="augmentation", data=("no crop",)),
     "twice the crop": Choice(question="augmentation", data=("twice the crop",)),
+    "AdamW for all": Choice(question="optimisation", optimiser={"muon": False}),
+    "AdamW for all, 0.4 times the learning rate": Choice(
+        question="optimisation", optimiser={"muon": False, "learning_rate": 0.4}
+    ),
     "batch 24": Choice(question="optimisation", optimiser={"batch": 24}),
     "batch 6": Choice(question="optimisation", optimiser={"batch": 6}),
     "half the learning rate": Choice(question="optimisation", optimiser={"learning_rate": 0.5}),

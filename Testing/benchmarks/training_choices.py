@@ -41,6 +41,7 @@ from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.stream import SlabStream
 from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
 from CTDiffusionLogic.sampling import ANATOMY_STEPS
+from CTDiffusionLogic.training.muon import make_optimizers
 from CTDiffusionLogic.training.options import PRESETS, TrainOptions
 from CTDiffusionLogic.training.schedule import Cooldown, learning_rate
 
@@ -192,7 +193,7 @@ def train(
     cooldown = Cooldown.of_last(
         1000, float(choice.optimiser.get("cooldown", COOLDOWN))
     )  # in thousandths of the budget
-    optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    optimizers = optimizers_of(choice, network)
     is_shipped = choice is CHOICES[SHIPPED]
     averages = {
         decay: EMAModel(network.parameters(), decay=decay, use_ema_warmup=True, power=0.75, foreach=True)
@@ -210,17 +211,19 @@ def train(
             x0, conditions = next(ready)
             rate = learning_rate(step, peak=peak, warmup_steps=50, decay_steps=preset.decay_steps)
             rate *= cooldown.factor(round(1000 * budget.share(step, began)))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.zero_grad(set_to_none=True)
             generator = torch.Generator().manual_seed(1000 * seed + step)
             shift = first * (1 - budget.share(step, began))  # in a few minutes as over the first steps of a training
             levels = loss.draw_levels(batch, generator, shift=shift)
             noise = torch.randn(x0.shape, generator=generator)
             value = loss(network, x0, noise, levels, conditions).mean()
-            optimizer.zero_grad(set_to_none=True)
             value.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             for average in averages.values():
                 average.step(network.parameters())
             step += 1
@@ -231,6 +234,13 @@ def train(
         save_averages(network, averages, facts, keep)
     averages[EMA_DECAY].copy_to(network.parameters())
     return facts
+
+
+def optimizers_of(choice: Choice, network: SlabDenoiser) -> tuple[torch.optim.Optimizer, ...]:
+    """The shipped ones, or AdamW for all."""
+    if choice.optimiser.get("muon", True):
+        return make_optimizers(network, lr=0.0)
+    return (torch.optim.AdamW(network.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=0.01, fused=True),)
 
 
 def save_averages(
