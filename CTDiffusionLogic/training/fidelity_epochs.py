@@ -131,7 +131,7 @@ class EpochFidelity:
         return line
 
     def keep_if_best(self, line: Mapping[str, Any], save: Callable[[dict[str, Any]], object]) -> bool:
-        """Call ``save`` with the figures for the card, if none was better so far; return whether it was.
+        """Call ``save`` with the figures for the card, if ``line`` is the best so far; return whether it is.
 
         A failure to save is told, and the training goes on.
         """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from CTDiffusionLogic.atomic import atomic_file, failures_named
+from CTDiffusionLogic.training.fidelity_best import best_of
 
 #: Figures with other values of these are not set beside each other.
 SAME = ("extractor_sha256", "protocol_sha256", "against")
@@ -57,9 +58,9 @@ class FidelityLog:
         return sorted(same, key=lambda one: one["step"])
 
     def is_best(self, line: Mapping[str, Any]) -> bool:
-        """Whether no line of another step that may be set beside ``line`` has a lower figure."""
-        others = [one["frechet"] for one in self.alike(line) if one["step"] != line["step"]]
-        return all(line["frechet"] < other for other in others)
+        """Whether ``line`` is the best of those that may be set beside it, as :func:`best_of` says."""
+        others = [one for one in self.alike(line) if one["step"] != line["step"]]
+        return best_of([*others, line]) is line
 
 
 def read_lines(path: Path) -> list[Line]:
