@@ -23,8 +23,9 @@ from CTDiffusionLogic.volume import AIR_HU, MAX_HU
 DETAIL_MAX_GAP_MM = 10.0
 #: Largest standard deviation of the noise on the anatomy of a detail slab, in intensities.
 COARSE_NOISE = 0.12
-#: Pixels around a detail patch that its coarse version needs to be the same as in the whole image.
-_MARGIN = 16
+#: Coarse pixels around a detail patch that its coarse version needs to be the same as in the whole image: one to be
+#: interpolated with, one more for the blur, half of one more for the filter that averages pixels.
+_MARGIN = 3
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def detail_slab(
     sources = np.clip(start + step * grid, 0, len(hu) - 1)
     rows, columns = _draw_patch(hu[positions[slices // 2]], scan, patch, fold, rng)
     needed, inverse = np.unique(np.concatenate([positions, sources]), return_inverse=True)
-    margin = [_widen(r, patch, plan.image_size) for r in (rows, columns)]
+    margin = [_widen(r, patch, plan.image_size, _MARGIN * fold) for r in (rows, columns)]
     block = hu[needed, margin[0][0] : margin[0][1], margin[1][0] : margin[1][1]]
     images = torch.from_numpy(jittered_intensity(block, rng))
     height, width = images.shape[1:]
@@ -216,5 +217,5 @@ def _draw_patch(
             return row, column
 
 
-def _widen(first: int, patch: int, size: int) -> tuple[int, int]:
-    return max(0, first - _MARGIN), min(size, first + patch + _MARGIN)
+def _widen(first: int, patch: int, size: int, margin: int) -> tuple[int, int]:
+    return max(0, first - margin), min(size, first + patch + margin)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -24,6 +25,8 @@ from CTDiffusionLogic.denoiser.conditions import SlabConditions
 
 #: Scans whose pixels are coarser than the grid's by more than this teach no detail.
 DETAIL_MAX_COARSENESS = 1.3
+#: So many scans stay open: opening one takes as long as an eighth of a slab does.
+_OPEN_SCANS = 16
 _STAGE_NUMBER = {"anatomy": 1, "detail": 2}
 
 Made = TypeVar("Made")
@@ -72,6 +75,7 @@ class SlabStream:
         extent = np.array([s.slices * s.gap_mm for s in scans])
         self.chance = np.sqrt(extent) / np.sqrt(extent).sum()
         self._split_number = 0 if split == "train" else 1
+        self._open = lru_cache(_OPEN_SCANS)(self._map)
 
     def batch(self, number: int) -> tuple[Tensor, SlabConditions]:
         """Make batch ``number``: clean slabs (B, K, H, W) and their conditions, on the CPU."""
@@ -87,8 +91,12 @@ class SlabStream:
         """Yield the batches with these numbers in order; see :func:`made_ahead`."""
         return made_ahead(self.batch, numbers, threads=threads, ahead=ahead)
 
+    def _map(self, scan_id: str) -> NDArray[np.int16]:
+        """The cached slices of a scan, mapped into memory; a plain array, since slices of numpy's memmap cost more."""
+        return np.asarray(np.load(self.cache / f"{scan_id}.npy", mmap_mode="r"))
+
     def _slab(self, scan: ScanPlan, rng: np.random.Generator) -> Slab:
-        hu: NDArray[np.int16] = np.load(self.cache / f"{scan.id}.npy", mmap_mode="r")
+        hu = self._open(scan.id)
         if self.stage == "anatomy":
             return anatomy_slab(hu, scan, self.plan, rng, slices=self.slices)
         shape = {"slices": self.slices, "patch": self.patch}

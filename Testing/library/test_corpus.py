@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from CTDiffusionLogic.corpus import slabs
 from CTDiffusionLogic.corpus.augment import crop_box, draw_crop, jitter_hu
 from CTDiffusionLogic.corpus.body_position import fit_body_position, scan_position_mm
 from CTDiffusionLogic.corpus.plan import CorpusPlan
@@ -274,3 +275,22 @@ def test_coarse_slices_average_intensities_not_hu():
     hu[:, :, ::2] = -1024
     expected = hu_to_intensity(np.array([0, -1024], dtype=np.int16)).mean()
     assert coarse_slices(hu, 16)[0, 8, 8] == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("anatomy_size", [64, 32, 16])
+def test_the_coarse_version_of_a_patch_is_that_of_the_whole_image(prepared, anatomy_size, monkeypatch):
+    """Blurred, which reaches farthest; its noise would differ."""
+    plan = dataclasses.replace(prepared[0].plan, anatomy_size=anatomy_size)
+
+    def blurred(small, rng, most):
+        return torch.nn.functional.avg_pool2d(small[:, None], 3, 1, 1, count_include_pad=False)[:, 0], 0.0
+
+    def batches():
+        stream = SlabStream(plan, prepared[1] / "cache", stage="detail", batch=4, slices=8, patch=32)
+        return [stream.batch(number)[1].coarse for number in range(4)]
+
+    monkeypatch.setattr(slabs, "_corrupt_coarse", blurred)
+    narrow = batches()
+    monkeypatch.setattr(slabs, "_widen", lambda first, patch, size, margin: (0, size))
+    for patch, whole in zip(narrow, batches(), strict=True):
+        assert torch.allclose(patch, whole, atol=1e-6)
