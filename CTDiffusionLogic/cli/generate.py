@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from CTDiffusionLogic.atomic import check_space
 from CTDiffusionLogic.bundle import ModelHeader, load_model, read_header
 from CTDiffusionLogic.cli.arguments import add_cancel_argument, add_device_arguments, number, whole_number
 from CTDiffusionLogic.cli.cancel import CancelSwitch
@@ -28,7 +29,7 @@ from CTDiffusionLogic.cli.console import Console
 from CTDiffusionLogic.cli.copy_check import CopyCheck, add_copy_arguments, require_fingerprints
 from CTDiffusionLogic.cli.events import Finished, Progress, Slices, Started, Warned
 from CTDiffusionLogic.cli.matrix import add_matrix_arguments, find_fine, load_fine
-from CTDiffusionLogic.cli.outputs import Output, check_outputs, check_space, plan_outputs
+from CTDiffusionLogic.cli.outputs import Output, check_outputs, plan_outputs
 from CTDiffusionLogic.errors import ModelFileError, OutputError
 from CTDiffusionLogic.models import DEFAULT_MODEL, bundled_models, find_model
 from CTDiffusionLogic.narrow_import import collector_rests

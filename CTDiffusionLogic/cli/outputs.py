@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from CTDiffusionLogic.device import format_bytes
+from CTDiffusionLogic.atomic import check_space
 from CTDiffusionLogic.errors import OutputError
 
 #: Bytes of a file's header and the file system's share, generously.
@@ -72,16 +71,6 @@ def check_outputs(outputs: Sequence[Output], *, shape: tuple[int, int, int], ove
         needed[place] = needed.get(place, 0) + 2 * shape[0] * shape[1] * shape[2] + files * _OVERHEAD
     for place, size in needed.items():
         check_space(place, size)
-
-
-def check_space(place: Path, size: int) -> None:
-    """Raise OutputError unless ``size`` bytes are free in the folder ``place``."""
-    free = shutil.disk_usage(place).free
-    if free < size:
-        raise OutputError(
-            f"Not enough space in {place}: about {format_bytes(size)} are needed, {format_bytes(free)} are free.",
-            remedy="Free some space on that disk, or write to another one.",
-        )
 
 
 def _check_free_name(output: Output, *, overwrite: bool) -> None:

@@ -12,13 +12,11 @@ patients: keep it and send it as you would the scans. HU are rounded (--hu-step)
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from CTDiffusionLogic.atomic import working_folder
 from CTDiffusionLogic.cli.arguments import add_cancel_argument, whole_number
 from CTDiffusionLogic.cli.cancel import CancelSwitch
 from CTDiffusionLogic.cli.console import Console
@@ -34,6 +32,8 @@ if TYPE_CHECKING:
 SUMMARY = "pack scans into one file that another machine can train from"
 #: The libraries' defaults, which this file does not repeat.
 _PACKING, _TRAINING = PackOptions(), TrainOptions(data=(), run=Path())
+#: Of the folder beside the output that has what is not finished.
+_PREFIX = ".ctpack-"
 #: What a preparation is asked for; a training has been prepared already.
 _PREPARATION = ("preset", "image_size", "seed", "index", "hold_out", "use_labels")
 
@@ -86,11 +86,13 @@ def run(args: argparse.Namespace, console: Console) -> None:
         is_cancelled.check()
         console.emit(Started(args.command, __version__, {"out": args.out.absolute()}))
         reporter = Reporter(console, is_cancelled)
-        with _corpus(args, preparation, reporter) as corpus:
+        with working_folder(args.out.parent, prefix=_PREFIX) as work:
+            corpus = _corpus(args, preparation, work, reporter)
             sha256 = write_pack(
                 args.out,
                 corpus,
                 PackOptions(hu_step=args.hu_step),
+                within=work,
                 on_progress=lambda done, of: reporter("progress", {"done": done, "of": of, "phase": "packing"}),
             )
     patients = len({scan.patient for scan in corpus.plan.scans})
@@ -135,23 +137,16 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     return preparation
 
 
-@contextmanager
-def _corpus(args: argparse.Namespace, preparation: dict[str, Any], report: Reporter) -> Iterator[PreparedCorpus]:
-    """Lend the prepared scans: of a training, or in a folder beside the output that is removed afterwards."""
-    from CTDiffusionLogic.atomic import failures_named
+def _corpus(args: argparse.Namespace, preparation: dict[str, Any], work: Path, report: Reporter) -> PreparedCorpus:
+    """The prepared scans: of a training, or in the working folder."""
     from CTDiffusionLogic.training.run_folder import begin_run, is_begun, open_run
 
     if args.run:
         if not is_begun(args.run):
             raise InputError(f"{args.run} holds no training.", remedy="Name a folder that `ctdiffusion train` made.")
-        yield open_run(args.run)
-        return
-    with failures_named(args.out):
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=".ctpack-", dir=args.out.parent)
-    with folder as name:
-        options = TrainOptions(data=tuple(args.data), run=Path(name), **preparation)
-        corpus = begin_run(options, options.check(), report)
-        for path, reason in corpus.plan.skipped:
-            report("skipped", {"path": path, "reason": reason})
-        yield corpus
+        return open_run(args.run)
+    options = TrainOptions(data=tuple(args.data), run=work, **preparation)
+    corpus = begin_run(options, options.check(), report)
+    for path, reason in corpus.plan.skipped:
+        report("skipped", {"path": path, "reason": reason})
+    return corpus

@@ -9,7 +9,7 @@ alike in different patients get the same position: a common anatomical axis in m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ UNIT_MM = 100.0
 #: Slices are averaged down to this many pixels per side.
 BODY_GRID = 32
 _SHIFT = 2
+#: So many steps take about half a second.
+_REPORT_STEPS = 25
 
 
 class BodyPositionNet(nn.Module):
@@ -46,7 +48,12 @@ class BodyPositionNet(nn.Module):
 
 
 def fit_body_position(
-    scans: Sequence[tuple[NDArray[np.float32], float, float]], *, seed: int = 0, steps: int = 500, batch: int = 48
+    scans: Sequence[tuple[NDArray[np.float32], float, float]],
+    *,
+    seed: int = 0,
+    steps: int = 500,
+    batch: int = 48,
+    on_steps: Callable[[], None] | None = None,
 ) -> BodyPositionNet:
     """Train a position network.
 
@@ -55,6 +62,7 @@ def fit_body_position(
         seed: Of initialisation and batches.
         steps: Optimiser steps; 500 of 48 pairs take some seconds.
         batch: Pairs per step.
+        on_steps: Called every few steps; what it raises ends the training.
     """
     generator = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
@@ -68,7 +76,9 @@ def fit_body_position(
     count = np.array([len(s) for s, _, _ in scans])
     gap, pixel = np.array([[gap, pixel] for _, gap, pixel in scans]).T
     chance = np.sqrt(count * gap) / np.sqrt(count * gap).sum()
-    for _ in range(steps):
+    for step in range(1, steps + 1):
+        if on_steps is not None and step % _REPORT_STEPS == 0:
+            on_steps()
         scan = generator.choice(len(scans), size=batch, p=chance)
         a, b = generator.integers(count[scan]), generator.integers(count[scan])
         images = torch.cat([_shifted(padded[first[scan] + k], generator) for k in (a, b)])

@@ -28,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTDiffusionLogic import __version__
-from CTDiffusionLogic.atomic import atomic_file, failures_named
+from CTDiffusionLogic.atomic import atomic_file
 from CTDiffusionLogic.corpus.body_position import BodyPositionNet
 from CTDiffusionLogic.corpus.pack_options import MAX_HU_STEP, PackOptions, require_pack_name
 from CTDiffusionLogic.corpus.plan import CorpusPlan, ScanPlan
-from CTDiffusionLogic.corpus.prepare import PreparedCorpus
+from CTDiffusionLogic.corpus.prepare import PreparedCorpus, make_cache
 from CTDiffusionLogic.corpus.slice_codec import block_of, decode_slices, encode_slices, require_codec
 from CTDiffusionLogic.errors import InputError
 
@@ -80,14 +80,21 @@ def neutral_plan(plan: CorpusPlan) -> CorpusPlan:
 
 
 def write_pack(
-    path: Path, corpus: PreparedCorpus, options: PackOptions | None = None, *, on_progress: Progress | None = None
+    path: Path,
+    corpus: PreparedCorpus,
+    options: PackOptions | None = None,
+    *,
+    within: Path | None = None,
+    on_progress: Progress | None = None,
 ) -> str:
     """Write a pack, whole or not at all, a few slices at a time; equal arguments give equal bytes.
 
     Args:
         path: Ends in ``.ctpack``; an existing file is replaced.
-        corpus: From :func:`~CTDiffusionLogic.corpus.prepare.prepare`, or of a run folder.
+        corpus: From :func:`~CTDiffusionLogic.corpus.prepare.prepare`, or of a run folder. HU that came rounded from
+            another pack are not rounded anew to a step of which theirs is a multiple.
         options: How.
+        within: A folder on the same disk for the file as long as it is not whole; None: beside ``path``.
         on_progress: Told of each scan before it is packed: how many were, and of how many.
 
     Returns:
@@ -105,10 +112,10 @@ def write_pack(
     options.check()
     require_pack_name(path)
     require_codec()
-    step = options.step
+    step = corpus.hu_step if corpus.hu_step % options.step == 0 else options.step
     plan = neutral_plan(corpus.plan)
     digests: dict[str, str] = {}
-    with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_file(path, within=within) as temporary, zipfile.ZipFile(temporary, "w") as archive:
 
         def add(name: str, data: bytes, *, deflate: bool = False) -> None:
             digests[name] = hashlib.sha256(data).hexdigest()
@@ -162,15 +169,14 @@ def unpack(path: Path, run: Path, *, on_progress: Progress | None = None) -> Pre
 
     Raises:
         InputError: As :func:`read_pack`, and if slices are damaged.
-        OutputError: If the run folder cannot be written.
+        OutputError: If the run folder cannot be written, or its disk has too little space.
         ResourceError: If this Pillow has no JPEG 2000.
     """
     require_codec()
     cache = run / "cache"
     with _open(path) as pack:
         plan, net = pack.header.plan, pack.body_net()
-        with failures_named(cache):
-            cache.mkdir(parents=True, exist_ok=True)
+        make_cache(cache, {scan.id: scan.slices for scan in plan.scans}, size=plan.image_size)
         for number, scan in enumerate(plan.scans):
             if on_progress is not None:
                 on_progress(number, len(plan.scans))
@@ -181,7 +187,7 @@ def unpack(path: Path, run: Path, *, on_progress: Progress | None = None) -> Pre
             with atomic_file(cache / f"{scan.id}.npy") as temporary:
                 np.save(temporary, hu)
     plan.save(run / "plan.json")
-    return PreparedCorpus(plan, cache, net)
+    return PreparedCorpus(plan, cache, net, pack.header.hu_step)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,16 @@ sizes together decide. Memory holds one scan, whatever their number.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from CTDiffusionLogic.atomic import atomic_file, failures_named
+from CTDiffusionLogic.atomic import atomic_file, check_space, failures_named, remove_unfinished
 from CTDiffusionLogic.corpus.body_position import (
     BODY_GRID,
     UNIT_MM,
@@ -37,6 +38,8 @@ from CTDiffusionLogic.volume import CTVolume
 MAX_LEARNT_SLICES = 25_000
 #: Largest field of view a plan chooses, mm: a torso with its arms up fits, a table's ends need not.
 MAX_FOV_MM = 512.0
+#: Bytes of a file's header and the file system's share, generously.
+_OVERHEAD = 8192
 #: A fine model learns of scans whose pixels are at most so many times as large as those it makes of them.
 FINE_MAX_COARSENESS = 1.3
 
@@ -87,11 +90,18 @@ class PreparedCorpus:
     """A plan, the folder of its cached slices and the network that names body positions.
 
     Of a corpus for a fine model the network has learnt nothing.
+
+    Args:
+        plan: Of the corpus.
+        cache: Where the slices are, ``<scan's id>.npy``, HU, int16.
+        body_net: As it was fitted.
+        hu_step: What these HU were rounded to multiples of, above -1024, when they were packed; 1: they were not.
     """
 
     plan: CorpusPlan
     cache: Path
     body_net: BodyPositionNet
+    hu_step: int = 1
 
 
 def fingerprint(oriented: CTVolume) -> Fingerprint:
@@ -119,7 +129,7 @@ def prepare(
 
     Raises:
         InputError: If no scan can be used; the message has the reasons.
-        OutputError: If the run folder cannot be written.
+        OutputError: If the run folder cannot be written, or its disk has too little space.
     """
     report = on_progress or _ignore
     left_out = [(str(s.path), s.reason) for s in skipped]
@@ -145,8 +155,7 @@ def prepare(
     held_out = held_out_patients([s.patient for s, _ in usable], named=options.hold_out, seed=options.seed)
     labels = tuple(sorted({s.label for s, _ in usable if s.label})) if options.use_labels else ()
     cache = run / "cache"
-    with failures_named(cache):
-        cache.mkdir(parents=True, exist_ok=True)
+    make_cache(cache, {scan.id: seen.slices for scan, seen in usable}, size=options.image_size)
     planned: list[ScanPlan] = []
     for number, (scan, seen) in enumerate(usable):
         report(len(scans) + number, 2 * len(scans), f"resampling {scan.id}")
@@ -172,11 +181,33 @@ def prepare(
     if options.fine:
         body_net = BodyPositionNet()
     else:
-        report(2 * len(scans), 2 * len(scans), "learning body positions")
-        plan, body_net = _place_along_body(plan, cache, seed=options.seed)
+        learning = partial(report, 2 * len(scans), 2 * len(scans), "learning body positions")
+        learning()
+        plan, body_net = _place_along_body(plan, cache, seed=options.seed, on_steps=learning)
     plan = _measure_statistics(plan, cache)
     plan.save(run / "plan.json")
     return PreparedCorpus(plan, cache, body_net)
+
+
+def make_cache(cache: Path, slices: Mapping[str, int], *, size: int) -> None:
+    """Make the folder of cached slices, if there is room for them; what is there of them already is replaced.
+
+    Args:
+        cache: The folder.
+        slices: How many each scan has, by its id.
+        size: Rows and columns.
+
+    Raises:
+        OutputError: If it cannot be written, or its disk has too little space; then no folder is made.
+    """
+    with failures_named(cache):
+        remove_unfinished(cache)
+        there = [path.stat().st_size for path in (cache / f"{name}.npy" for name in slices) if path.is_file()]
+    sizes = [2 * count * size**2 + _OVERHEAD for count in slices.values()]
+    beside = max(sizes) if there else 0  # the old one of a scan is there until the new one is whole
+    check_space(cache, sum(sizes) - sum(there) + beside)
+    with failures_named(cache):
+        cache.mkdir(parents=True, exist_ok=True)
 
 
 def coarse_slices(hu: NDArray[np.int16], size: int) -> NDArray[np.float32]:
@@ -231,7 +262,9 @@ def _scan_plan(scan: ScanRef, oriented: CTVolume, grid: GridSlices, *, label: in
     )
 
 
-def _place_along_body(plan: CorpusPlan, cache: Path, *, seed: int) -> tuple[CorpusPlan, BodyPositionNet]:
+def _place_along_body(
+    plan: CorpusPlan, cache: Path, *, seed: int, on_steps: Callable[[], None] | None = None
+) -> tuple[CorpusPlan, BodyPositionNet]:
     """Fit the position network on the training scans and place every scan; the lowest training slice is at 0."""
 
     def seen(scan: ScanPlan) -> tuple[NDArray[np.float32], float, float]:
@@ -239,7 +272,7 @@ def _place_along_body(plan: CorpusPlan, cache: Path, *, seed: int) -> tuple[Corp
         return coarse, scan.gap_mm, scan.pixel_mm * plan.image_size / BODY_GRID
 
     learnt = {scan.id: seen(scan) for scan in _learnt_from(plan)}
-    net = fit_body_position([*learnt.values()], seed=seed)
+    net = fit_body_position([*learnt.values()], seed=seed, on_steps=on_steps)
     placed = [scan_position_mm(net, *(learnt.get(scan.id) or seen(scan))) for scan in plan.scans]
     lowest = min(b for b, s in zip(placed, plan.scans, strict=True) if s.split == "train")
     with torch.no_grad():

@@ -25,6 +25,8 @@ from CTDiffusionLogic.training.run_fingerprints import forget_fingerprints
 OnEvent = Callable[[str, dict[str, Any]], None]
 #: Options that must be the same when a run is resumed: they shaped its plan or its networks.
 _FIXED = ("image_size", "preset", "seed", "hold_out", "use_labels")
+#: Beside them: what the HU of its slices were rounded to multiples of, see :class:`PreparedCorpus`.
+_HU_STEP = "hu_step"
 _PLAN, _BODY, _OPTIONS = "plan.json", "body.safetensors", "options.json"
 
 
@@ -40,7 +42,8 @@ def fill_run(options: TrainOptions, preset: Preset, report: OnEvent) -> None:
     carried from one machine to the next without its slices where DATA are a pack.
 
     Raises:
-        UsageError, InputError, OutputError: As :func:`begin_run` says, and if the pack is another one than before.
+        UsageError, InputError, OutputError: As :func:`begin_run` says, and if the pack is another one than before, or
+            has its HU rounded otherwise.
     """
     if not options.resume or (options.data and not is_begun(options.run)):
         begin_run(options, preset, report)
@@ -50,10 +53,23 @@ def fill_run(options: TrainOptions, preset: Preset, report: OnEvent) -> None:
         return
     plan, is_whole = CorpusPlan.load(options.run / _PLAN), not _missing(options.run)
     begun_with = neutral_plan(plan) if is_whole else plan  # of a training begun with scans the pack has no names
-    if read_pack(pack).plan.to_json() != begun_with.to_json():
+    header = read_pack(pack)
+    if header.plan.to_json() != begun_with.to_json():
         raise UsageError(
             f"{pack} is not what the training in {options.run} was begun with.",
             remedy="Name the pack that it was, or a new --run.",
+        )
+    step = _hu_step(options.run)
+    if step not in (None, header.hu_step):  # the same scans, but other images of them
+        remedy = (
+            f"Name the pack that it was begun with, or make one with `ctdiffusion pack --hu-step {_option(step)}`."
+        )
+        if is_whole:
+            remedy = f"Leave {pack.name} out: the slices are there. Or n{remedy[1:]}"
+        raise UsageError(
+            f"{pack} was packed with --hu-step {_option(header.hu_step)}; "
+            f"the training in {options.run} was begun with slices of --hu-step {_option(step)}.",
+            remedy=remedy,
         )
     if not is_whole:
         _unpack(pack, options.run, report)
@@ -80,7 +96,7 @@ def begin_run(options: TrainOptions, preset: Preset, report: OnEvent) -> Prepare
     corpus = _unpacked(packs[0], options, preset, report) if packs else _prepared(options, preset, report)
     with atomic_file(options.run / _BODY) as temporary:
         save_file({k: v.contiguous() for k, v in corpus.body_net.state_dict().items()}, temporary)
-    fixed = {name: getattr(options, name) for name in _FIXED} | {"command": command_line()}
+    fixed = {name: getattr(options, name) for name in _FIXED} | {_HU_STEP: corpus.hu_step, "command": command_line()}
     with atomic_file(options.run / _OPTIONS) as temporary:
         temporary.write_text(json.dumps(fixed, indent=1), encoding="utf-8")
     return corpus
@@ -125,7 +141,18 @@ def open_run(run: Path) -> PreparedCorpus:
         net.load_state_dict(load_file(run / _BODY))
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{run / _BODY} is damaged.", remedy="Start the training anew.") from error
-    return PreparedCorpus(plan, run / "cache", net.eval())
+    return PreparedCorpus(plan, run / "cache", net.eval(), _hu_step(run) or 1)
+
+
+def _hu_step(run: Path) -> int | None:
+    """What the HU of a run's slices were rounded to multiples of; None where it was begun before that was noted."""
+    step = json.loads((run / _OPTIONS).read_text(encoding="utf-8")).get(_HU_STEP)
+    return step if isinstance(step, int) and step >= 1 else None
+
+
+def _option(step: int | None) -> int:
+    """A step as ``--hu-step`` names it: 0 where HU are as they were."""
+    return step if step and step > 1 else 0
 
 
 def _prepared(options: TrainOptions, preset: Preset, report: OnEvent) -> PreparedCorpus:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from CTDiffusionLogic.cli.outputs import Output, check_outputs, check_space, plan_outputs
+from CTDiffusionLogic.atomic import check_space
+from CTDiffusionLogic.cli.outputs import Output, check_outputs, plan_outputs
 from CTDiffusionLogic.errors import OutputError, UsageError
 
 SMALL = (2, 8, 8)

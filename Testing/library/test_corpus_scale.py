@@ -81,7 +81,7 @@ def test_slabs_of_many_scans_leave_no_memory_behind(tmp_path):
 def test_body_positions_are_learnt_from_some_scans_and_told_of_all(tmp_path, monkeypatch):
     learnt = []
 
-    def fit(scans, *, seed):
+    def fit(scans, *, seed, on_steps):
         learnt.extend(scans)
         return BodyPositionNet().eval()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from CTDiffusionLogic.cli.events import Failed, Finished, Progress, Warned, pars
 from CTDiffusionLogic.cli.main import main
 from CTDiffusionLogic.corpus.pack import read_pack, write_pack
 from CTDiffusionLogic.corpus.pack_options import PackOptions
-from CTDiffusionLogic.errors import InputError, UsageError
+from CTDiffusionLogic.errors import InputError, OutputError, UsageError
 from CTDiffusionLogic.phantom import torso_phantom
 from CTDiffusionLogic.training import loop
 from CTDiffusionLogic.training.checkpoint import Checkpoint, load_newest
@@ -139,6 +141,124 @@ def test_a_training_begun_with_scans_goes_on_with_their_pack(prepared, packed, t
     told: list[str] = []
     fill_run(options, options.check(), lambda name, _: told.append(name))
     assert told == [] and open_run(options.run).plan == open_run(prepared).plan, "its own slices are there"
+
+
+@pytest.fixture(scope="module")
+def rounded(prepared, tmp_path_factory) -> Path:
+    """A pack of the same scans, whose HU are multiples of 3."""
+    path = tmp_path_factory.mktemp("packs") / "rounded.ctpack"
+    write_pack(path, open_run(prepared), PackOptions(hu_step=3))
+    return path
+
+
+def filled(pack: Path, folder: Path) -> TrainOptions:
+    """Begin a training with a pack, or take its run folder up again; it is not trained."""
+    options = TrainOptions(data=(pack,), run=folder, resume=True, **TINY)
+    fill_run(options, options.check(), lambda *_: None)
+    return options
+
+
+def slices_in(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run / "cache").glob("*")}
+
+
+def test_a_pack_whose_hu_are_rounded_otherwise_is_another_pack(prepared, packed, rounded, tmp_path):
+    assert read_pack(packed).plan == read_pack(rounded).plan, "nothing else tells them apart"
+    shutil.copytree(prepared, tmp_path / "scans")
+    for run, pack, other, ours, theirs in (
+        (tmp_path / "a", packed, rounded, 0, 3),
+        (tmp_path / "b", rounded, packed, 3, 0),
+        (tmp_path / "scans", None, rounded, 0, 3),
+    ):
+        if pack is not None:
+            filled(pack, run)
+        before = slices_in(run)
+        words = f"{other} was packed with --hu-step {theirs}; the training in {run} was begun with slices of --hu-step"
+        with pytest.raises(UsageError) as caught:
+            filled(other, run)
+        assert caught.value.message == f"{words} {ours}."
+        assert caught.value.remedy.startswith(f"Leave {other.name} out: the slices are there. Or name the pack that")
+        assert slices_in(run) == before
+        if pack is not None:
+            (run / "cache" / "scan-00002.npy").unlink()
+            with pytest.raises(UsageError) as caught:
+                filled(other, run)
+            assert caught.value.message == f"{words} {ours}."
+            assert caught.value.remedy.endswith(f"or make one with `ctdiffusion pack --hu-step {ours}`.")
+            assert caught.value.remedy.startswith("Name the pack")
+            assert len(slices_in(run)) == 2, "nothing of the other was unpacked"
+            filled(pack, run)
+            assert slices_in(run) == before
+    noted = json.loads((tmp_path / "b" / "options.json").read_text())
+    assert noted.pop("hu_step") == 3
+    (tmp_path / "b" / "options.json").write_text(json.dumps(noted))
+    filled(packed, tmp_path / "b")  # begun before steps were noted: its plan alone is compared
+
+
+def test_what_was_rounded_once_is_packed_again_as_it_is(rounded, tmp_path):
+    options = filled(rounded, tmp_path / "run")
+    write_pack(tmp_path / "again.ctpack", open_run(options.run), PackOptions(hu_step=0))
+    assert (tmp_path / "again.ctpack").read_bytes() == rounded.read_bytes()
+    filled(tmp_path / "again.ctpack", options.run)
+    write_pack(tmp_path / "coarser.ctpack", open_run(options.run), PackOptions(hu_step=5))
+    with pytest.raises(UsageError, match=r"coarser\.ctpack was packed with --hu-step 5.* slices of --hu-step 3\."):
+        filled(tmp_path / "coarser.ctpack", options.run)
+
+
+def free_space(monkeypatch, free: int) -> None:
+    usage = shutil.disk_usage(Path.cwd())
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=free))
+
+
+#: Of the three scans' slices, with the file system's share.
+CACHE_BYTES = 3 * (2 * 16 * 64 * 64 + 8192)
+
+
+@pytest.mark.parametrize("what", ["packed", "scans"])
+def test_too_little_space_is_noticed_before_anything_is_written(what, request, tmp_path, monkeypatch):
+    options = TrainOptions(data=(request.getfixturevalue(what),), run=tmp_path / "new" / "run", **TINY)
+    free_space(monkeypatch, CACHE_BYTES - 1)
+    with pytest.raises(OutputError) as caught:
+        begin_run(options, options.check(), lambda *_: None)
+    assert caught.value.message == (
+        f"Not enough space in {options.run / 'cache'}: about 408.0 kB are needed, 408.0 kB are free."
+    )
+    assert "another one" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+    free_space(monkeypatch, CACHE_BYTES)
+    begin_run(options, options.check(), lambda *_: None)
+    assert len(slices_in(options.run)) == 3
+
+
+def test_slices_that_are_there_need_no_space_twice(packed, tmp_path, monkeypatch):
+    options = filled(packed, tmp_path / "run")
+    (options.run / "cache" / "scan-00002.npy").unlink()
+    half_written = options.run / "cache" / ".0123abcd-scan-00002.npy"
+    half_written.write_bytes(bytes(10**5))
+    free_space(monkeypatch, 2 * 10**5)  # less than two scans
+    with pytest.raises(OutputError, match=r"about 2\d\d\.\d kB are needed, 195\.3 kB are free"):
+        filled(packed, options.run)
+    free_space(monkeypatch, 3 * 10**5)
+    filled(packed, options.run)
+    assert sorted(slices_in(options.run)) == [f"scan-0000{n}.npy" for n in (1, 2, 3)], "nothing half written is left"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_small_disk_stays_empty(packed, scans, tmp_path, capfd):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("this machine mounts no disks")
+    try:
+        with pytest.raises(OutputError, match=r"about 408\.0 kB are needed, 200\.0 kB are free"):
+            filled(packed, disk / "run")
+        code, events = run(capfd, scans, "--out", disk / "a.ctpack", *WORDS[:4])
+        assert (code, events[-1].code) == (1, "cannot-write")
+        assert events[-1].message.startswith("Not enough space in ")
+        assert events[-1].remedy == "Free some space on that disk, or write to another one."
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 @pytest.mark.parametrize(
