@@ -160,6 +160,8 @@ def evaluation_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
         f"Measured {entry['created'][:10]} on {entry['synthetic_volumes']} of its volumes beside "
         f"{entry['real_volumes']} real scans of {entry['real_patients']} patients."
     )
+    if bases := entry.get("base_model_sha256"):
+        yield f"It refined them; they were first made by the model {', '.join(str(one)[:_HEX] for one in bases)}."
     for section in entry["sections"].values():
         yield f"{section['title']}: {section['standing']}. {section['verdict']}".strip()
     names = ", ".join(f"{name} {str(sha256)[:_HEX]}" for name, sha256 in entry["extractors"].items())
@@ -169,7 +171,7 @@ def evaluation_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
 #: What :func:`evaluation_sentences` tells or counts.
 _EVALUATED = (
     *("created", "synthetic_volumes", "real_volumes", "real_patients", "sections", "extractors", "figures"),
-    *("model_sha256", "versions", "protocol"),
+    *("model_sha256", "base_model_sha256", "versions", "protocol"),
 )
 
 

@@ -25,6 +25,7 @@ MADE_GROUPS: tuple[Group, ...] = ("synthetic", "independent")
 #: What is kept of a volume's own facts: how it was made.
 _ORIGIN = (
     *("model", "model_sha256", "seed", "version", "steps", "sampler", "phantom"),
+    *("fine_model", "fine_model_sha256", "fine_steps"),
     *("completion", REAL_SLICES, MEASURED, "independent_slices"),
 )
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from random_model import write_random_fine_model, write_random_model
 
-from CTDiffusionLogic.bundle import read_header, save_model
+from CTDiffusionLogic.bundle import describe, load_model, read_header, save_model
+from CTDiffusionLogic.card_figures import weights_digest
 from CTDiffusionLogic.cli import evaluate as command
 from CTDiffusionLogic.cli.events import Failed, Finished, Metric, Progress, Started, Warned, parse_line
 from CTDiffusionLogic.cli.main import main
@@ -18,7 +20,10 @@ from CTDiffusionLogic.fidelity import evaluate as library
 from CTDiffusionLogic.fidelity.evaluate import EvaluateOptions, Evaluation
 from CTDiffusionLogic.fidelity.extractors.base import DEFAULT_EXTRACTOR
 from CTDiffusionLogic.fidelity.findings import GROUPS, InputVolume, LeftOut, Report
+from CTDiffusionLogic.fidelity.inputs import find_inputs
 from CTDiffusionLogic.fidelity.results import Figure, Interval, Section
+from CTDiffusionLogic.phantom import torso_phantom
+from CTDiffusionLogic.volume_io import write_volume
 
 REAL_EVALUATE = library.evaluate
 FIGURE = Figure(
@@ -41,6 +46,7 @@ class FakeEvaluation:
         self.command = ""
         self.error: Exception | None = None
         self.origin: dict[str, str] = {}
+        self.made: tuple[InputVolume, ...] = ()
         monkeypatch.setattr(library, "evaluate", self.evaluate)
 
     def evaluate(self, options, *, command, on_event, is_cancelled):
@@ -58,7 +64,10 @@ class FakeEvaluation:
             versions={"CTDiffusion": "0"},
             machine="CPU",
             protocol={},
-            inputs=(volume("r", "real"), replace(volume("s", "synthetic"), origin=self.origin)),
+            inputs=(
+                volume("r", "real"),
+                *(self.made or (replace(volume("s", "synthetic"), origin=self.origin),)),
+            ),
             left_out=(LeftOut(path="x", group="real", reason="is not a CT"),),
             sections=(Section(key="a", title="Room A", verdict="Two and a half.", figures=[FIGURE]),),
             warnings=("Few.",),
@@ -206,3 +215,47 @@ def test_figures_go_into_the_card_of_the_model_that_made_the_volumes(evaluation,
     assert "was not made by this model" in events[-1].message
     assert (tmp_path / "o3" / "report.html").exists(), "the report is there all the same"
     assert run(capfd, "--real", "a", "--synthetic", "b", "--out", "o4", "--into-card", "nowhere")[0] == 1
+
+
+def test_volumes_of_a_larger_matrix_are_the_fine_model_s_and_not_the_base_model_s(evaluation, capfd, tmp_path):
+    base, fine = write_random_model(tmp_path / "base.safetensors"), write_random_fine_model(tmp_path / "f.safetensors")
+    before = {path: path.read_bytes() for path in (base, fine)}
+    words = ["generate", "--model", base, "--slices", 8, "--device", "cpu", "--threads", 1, "--out"]
+    (tmp_path / "made").mkdir()
+    for name, more in (("plain", []), ("large", ["--fine", fine])):
+        assert main([str(word) for word in (*words, tmp_path / "made" / f"{name}.nrrd", *more)]) == 0
+    capfd.readouterr()
+    write_volume(torso_phantom(slices=8, size=32, spacing_mm=(6.0, 6.0, 3.0)), tmp_path / "phantom.nrrd")
+    groups = {"real": [tmp_path / "phantom.nrrd"], "synthetic": [tmp_path / "made"]}
+    read = [scan.read()[1] for scan in find_inputs(groups, allow_phantoms=True).scans]
+    _, plain, large = sorted(read, key=lambda volume: volume.shape[1])
+    assert (plain.shape[1], large.shape[1]) == (64, 128)
+    sha256 = read_header(base).sha256
+    assert large.origin["model_sha256"] == plain.origin["model_sha256"] == sha256
+
+    def told(out: str, model: Path, *made: InputVolume) -> tuple[int, Failed | Finished]:
+        evaluation.made = made
+        code, events = run(capfd, "--real", "a", "--synthetic", "made", "--out", out, "--into-card", model)
+        return code, events[-1]
+
+    for out, model, made, message in (
+        ("1", base, (plain, large), f"{large.id} was refined by the fine model finer: the figures are not this"),
+        ("2", base, (large, replace(large, id="b")), f"{large.id}, b were refined by the fine model finer"),
+        ("3", fine, (large, plain), f"{plain.id} was not made by this model: it names {sha256[:12]}"),
+    ):  # fmt: skip
+        code, failed = told(out, model, *made)
+        assert code == 1 and isinstance(failed, Failed) and failed.message.startswith(message), failed
+        assert model is fine or "without --matrix, or name the fine model after --into-card" in failed.remedy
+    assert before == {path: path.read_bytes() for path in before}
+    assert told("4", base, plain)[0] == told("5", fine, large)[0] == 0
+    entry = read_header(fine).card["metrics"]["evaluation"]
+    assert entry["model_sha256"] == large.origin["fine_model_sha256"]
+    assert entry["base_model_sha256"] == [plain.origin["model_sha256"]]
+    assert "base_model_sha256" not in read_header(base).card["metrics"]["evaluation"]
+    text = " ".join(describe(read_header(fine)).split())
+    assert f"It refined them; they were first made by the model {plain.origin['model_sha256'][:12]}." in text
+    assert "base model" not in text and "base_model" not in text, "told once, in words"
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(before[fine])
+    assert weights_digest(load_model(fine)) == weights_digest(load_model(copy))
+    assert told("6", fine, large)[0] == 0, "volumes name the digest that the file had before"
