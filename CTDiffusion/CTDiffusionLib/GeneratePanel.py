@@ -13,7 +13,6 @@ from .GenerateDevices import DeviceFinder
 from .GenerateEstimate import estimate, stepsOf
 from .GenerateFine import FineChoice, fineCard, fineChoice
 from .GenerateLogic import GenerateLogic, kindOfDevice
-from .GenerateParameters import QUALITIES
 from .GenerateRequest import GenerateRequest, newSeed
 from .JobEnding import inPanelWords
 from .ParameterPanel import deviceItems, fillComboBox
@@ -156,7 +155,7 @@ class GeneratePanel(VolumePanel):
 
     def _steps(self) -> tuple[int | None, int | None, int | None]:
         """Steps of both stages and of the fine model; None where the model's own number is meant."""
-        parameters, factor, fine = self._parameters, QUALITIES[self._parameters.quality], self._fineModel()
+        parameters, factor, fine = self._parameters, self._parameters.quality.value, self._fineModel()
         own = stepsOf(self._card()) if factor != 1 else (0, 0)
         anatomy, detail = (max(1, round(factor * number)) if factor != 1 else None for number in own)
         finer = max(1, round(factor * stepsOf(fine.card)[1])) if factor != 1 and fine is not None else None

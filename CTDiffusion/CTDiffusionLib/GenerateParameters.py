@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 from slicer import vtkMRMLScalarVolumeNode
-from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from .GenerateRequest import MAX_SEED
 
-#: Factor on the model's own steps.
-QUALITIES = {"draft": 0.5, "standard": 1.0, "fine": 2.0}
+
+class Quality(enum.Enum):
+    """Factor on the model's own steps. Scenes keep the names, so these stay; people read the labels."""
+
+    draft = 0.5
+    standard = 1.0
+    fine = 2.0  # not the fine model, which makes a larger matrix
+
+    def label(self) -> str:
+        """What Slicer writes into the list of choices."""
+        labels = {
+            Quality.draft: _("draft (faster)"),
+            Quality.standard: _("standard"),
+            Quality.fine: _("thorough (slower)"),
+        }
+        return labels[self]
 
 
 @parameterNodeWrapper
@@ -24,7 +40,7 @@ class GenerateParameters:
     seed - Of the first volume.
     randomSeed - Whether every generation takes a new seed.
     count - How many volumes.
-    quality - A key of QUALITIES.
+    quality - How many steps, beside the model's own number.
     steps - Of the anatomy stage; 0 for what the quality says.
     detailSteps - Of the detail stage; 0 for what the quality says.
     matrix - Rows and columns; 0 for the model's own. One that cannot be had counts as the model's own.
@@ -39,7 +55,7 @@ class GenerateParameters:
     seed: Annotated[int, WithinRange(0, MAX_SEED)] = 0
     randomSeed: bool = True
     count: Annotated[int, WithinRange(1, 100)] = 1
-    quality: Annotated[str, Choice(list(QUALITIES))] = "standard"
+    quality: Quality = Quality.standard
     steps: Annotated[int, WithinRange(0, 10000)] = 0
     detailSteps: Annotated[int, WithinRange(0, 10000)] = 0
     matrix: Annotated[int, WithinRange(0, 4096)] = 0

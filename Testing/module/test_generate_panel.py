@@ -8,57 +8,15 @@ import time
 
 import pytest
 import slicer
+from generate_section import GenerateSection, volumes
 from process_groups import isGone
 from PySide6 import QtWidgets
-from random_model import write_random_fine_model, write_random_model
-from sections import CPU, checkControls, knowDevices
-
-from CTDiffusionLogic import models
-from CTDiffusionLogic.bundle import read_header
-
-
-class Panel:
-    """The opened section; devices are known, so that only one test has to wait for the doctor."""
-
-    def __init__(self, host, monkeypatch, *, withDoctor=False):
-        host.loadModule("CTDiffusion")
-        if not withDoctor:
-            knowDevices(monkeypatch)
-        self.host = host
-        self.widget = host.openModule("CTDiffusion")
-        self.panel = self.widget.sections.generate
-        self.ui = self.panel._ui
-        self.compare = self.widget.sections.compare._ui
-
-    def choose(self, model, **values):
-        self.ui.modelFileEdit.currentPath = ""  # a file that is there already would be no change
-        self.ui.modelFileEdit.currentPath = str(model)
-        for name, value in {"slicesSpinBox": 10, "spacingSpinBox": 2.5, **values}.items():
-            getattr(self.ui, name).value = value
-
-    def slow(self, model):
-        """Slices come one after the other, for a long time."""
-        self.choose(model, slicesSpinBox=1000, spacingSpinBox=1.0, stepsSpinBox=1, detailStepsSpinBox=25)
-
-    def start(self):
-        self.host.click(self.ui.generateButton)
-        assert self.panel._run is not None, self.ui.generateStatusLabel.text
-        return self.panel._run
-
-    def end(self, run):
-        self.host.process(until=lambda: not run.isRunning, timeout=150)
-        return self.ui.generateStatusLabel.text
+from sections import CPU, checkControls
 
 
 @pytest.fixture
 def panel(host, monkeypatch):
-    return Panel(host, monkeypatch)
-
-
-def volumes():
-    scene = slicer.mrmlScene
-    count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
-    return [scene.GetNthNodeByClass(n, "vtkMRMLScalarVolumeNode") for n in range(count)]
+    return GenerateSection(host, monkeypatch)
 
 
 def test_from_an_empty_scene_to_a_volume(panel, model, capsys):
@@ -226,12 +184,14 @@ def test_a_script_waits(panel, model):
 
 def test_choices_are_saved_with_the_scene(panel, model, tmp_path):
     panel.choose(model, countSpinBox=3)
-    panel.host.choose(panel.ui.qualityComboBox, "fine")
+    panel.host.choose(panel.ui.qualityComboBox, "thorough (slower)")
     panel.host.choose(panel.ui.deviceComboBox, "CPU")
     panel.ui.randomSeedCheckBox.checked = False
     panel.ui.seedSpinBox.value = 77
     request = panel.panel.request()
     assert (request.steps, request.detailSteps, request.seed, request.device) == (4, 4, 77, "cpu")
+    # A scene says "fine" for it, whatever the list says: those saved by other versions are read.
+    assert panel.panel._parameters.parameterNode.GetParameter("quality") == "fine"
     panel.ui.detailStepsSpinBox.value = 9
     panel.host.saveScene(tmp_path / "scene.mrml")
     panel.host.closeScene()
@@ -242,59 +202,7 @@ def test_choices_are_saved_with_the_scene(panel, model, tmp_path):
     assert (request.count, request.seed, request.device) == (3, 77, "cpu")
     assert (request.steps, request.detailSteps, request.model) == (4, 9, str(model))
     assert panel.ui.modelComboBox.currentText == "noise.safetensors"
-
-
-def test_the_larger_matrix_of_the_bundled_fine_model(panel, model, tmp_path, monkeypatch):
-    from CTDiffusionLib import GenerateEstimate
-
-    def estimated(fine):
-        card = read_header(model).card
-        return GenerateEstimate.estimate(card, panel.panel.request(), device="cpu", fine=fine).text
-
-    ui, bundled = panel.ui, {}
-    monkeypatch.setattr(models, "bundled_fine_model", lambda: bundled)
-    panel.choose(model)
-    assert (ui.matrixComboBox.enabled, ui.matrixComboBox.currentText) == (False, "As the model makes it (64)")
-    assert ui.matrixComboBox.toolTip == "No fine model comes with this installation."
-    bundled["fine"] = write_random_fine_model(tmp_path / "fine.safetensors", steps=4)
-    panel.choose(model)
-    fine = read_header(bundled["fine"]).card
-    assert ui.matrixComboBox.enabled
-    request = panel.panel.request()
-    assert (request.matrix, request.fineSteps) == (None, None)
-    panel.host.choose(ui.matrixComboBox, "128 x 128 (finer, slower)")
-    assert ui.modelInfoLabel.text.startswith("128 x 128 pixels of 3 mm")
-    assert ui.modelInfoLabel.text.endswith("Refined from 64 x 64 by the fine model finer.")
-    request = panel.panel.request()
-    assert (request.matrix, request.fineSteps) == (128, None)
-    assert "--matrix=128" in request.words(tmp_path, isLike=False)
-    ui.slicesSpinBox.value = 1000  # so that words for people tell the two apart
-    assert ui.estimateLabel.text.startswith(estimated(fine))
-    assert estimated(fine) != estimated(None)
-    panel.host.choose(ui.qualityComboBox, "draft")
-    assert panel.panel.request().fineSteps == 2
-    panel.host.saveScene(tmp_path / "scene.mrml")
-    panel.host.closeScene()
-    panel.choose(model)
-    assert (panel.panel.request().matrix, ui.matrixComboBox.currentText) == (None, "As the model makes it (64)")
-    panel.host.loadScene(tmp_path / "scene.mrml")
-    panel.widget.enter()
-    assert (panel.panel.request().matrix, ui.matrixComboBox.currentText) == (128, "128 x 128 (finer, slower)")
-    # Another model, which it does not go with: what was chosen is kept for the next one that it does go with.
-    panel.choose(write_random_model(tmp_path / "larger.safetensors", image_size=128))
-    assert not ui.matrixComboBox.enabled
-    assert "makes 128 x 128 pixels of 64 x 64; those of the chosen model are 128 x 128" in ui.matrixComboBox.toolTip
-    assert (panel.panel.request().matrix, ui.matrixComboBox.currentText) == (None, "As the model makes it (128)")
-    panel.choose(model)
-    assert (panel.panel.request().matrix, panel.panel.request().fineSteps) == (128, 2)
-    broken = tmp_path / "text.safetensors"
-    broken.write_text("not a model")
-    panel.choose(broken)
-    assert (ui.matrixComboBox.enabled, ui.matrixComboBox.toolTip) == (False, ui.modelInfoLabel.text)
-    bundled["fine"] = model  # no fine model, under its name
-    panel.choose(model)
-    assert "is not a fine model" in ui.matrixComboBox.toolTip
-    assert panel.panel.request().matrix is None
+    assert panel.ui.qualityComboBox.currentText == "thorough (slower)"
 
 
 def test_a_finished_training_can_be_chosen_by_its_folder(panel, model, tmp_path):
@@ -341,7 +249,7 @@ def test_the_same_model_file_can_be_chosen_again(panel, model, tmp_path):
 
 
 def test_devices_come_from_the_doctor(host, monkeypatch, capsys):
-    panel = Panel(host, monkeypatch, withDoctor=True)
+    panel = GenerateSection(host, monkeypatch, withDoctor=True)
     devices = panel.widget.sections.devices
     assert "being looked for" in panel.ui.deviceInfoLabel.text
     assert panel.ui.estimateLabel.text.endswith("on a CPU.")  # not: that it will run there

@@ -16,6 +16,7 @@ from CTDiffusionLib.GenerateRequest import GenerateRequest
 from CTDiffusionLib.GenerateSettings import GenerateSettings, MemoryStore
 from CTDiffusionLib.VolumePanel import phaseText
 from CTDiffusionLib.VolumeRun import rangesText
+from generate_section import volumes
 from process_groups import isGone
 from random_model import write_random_fine_model
 
@@ -37,12 +38,6 @@ def logic(app, tmp_path, monkeypatch):
     yield GenerateLogic(worker, GenerateSettings(MemoryStore()), scene=app.scene, volumesLogic=app.volumes_logic)
     worker.endAll()
     assert list(tmp_path.glob("CTDiffusion-*")) == []  # no test leaves anything behind
-
-
-def volumes():
-    scene = slicer.mrmlScene
-    count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
-    return [scene.GetNthNodeByClass(n, "vtkMRMLScalarVolumeNode") for n in range(count)]
 
 
 def pollUntil(logic, condition, seconds=60.0) -> None:
