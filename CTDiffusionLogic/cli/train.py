@@ -4,9 +4,10 @@ DATA are files and folders of DICOM, NIfTI, NRRD or MHA, searched recursively, o
 Scans that cannot be used are left out, with the reason. The folder of --run receives checkpoints, metrics.jsonl,
 samples and, from the first checkpoint on, model.safetensors for `ctdiffusion generate`. Now and then it measures how
 far generated images are from real ones (fidelity.jsonl, fidelity.png) and keeps the best model
-(model-best.safetensors). Ctrl-C, --max-minutes and --epochs end with a checkpoint and a model; --resume goes on from
-there, and after a crash from the newest checkpoint. With DATA and --resume, one command line serves for every piece of
-a training: it begins where nothing is there yet, and goes on where something is.
+(model-best.safetensors): of those whose bodies are whole, or least torn, the nearest. Ctrl-C, --max-minutes and
+--epochs end with a checkpoint and a model; --resume goes on from there, and after a crash from the newest checkpoint.
+With DATA and --resume, one command line serves for every piece of a training: it begins where nothing is there yet,
+and goes on where something is.
 """
 
 from __future__ import annotations

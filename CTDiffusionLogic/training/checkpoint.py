@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -27,6 +29,14 @@ class Checkpoint:
     facts: dict[str, Any]
 
 
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU, laid out row by row, for a file: a training that goes on does not change them."""
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+
+
 def save_checkpoint(
     folder: Path, tensors: dict[str, Tensor], *, step: int, facts: dict[str, Any], is_best: bool = False
 ) -> Path:
@@ -35,14 +45,22 @@ def save_checkpoint(
     With ``is_best`` it is ``folder/best-<step>.safetensors``, of which one is kept. Training never resumes from it by
     itself; to go on from there, rename it to ``step-<step>.safetensors`` and remove the newer ones.
 
+    Args:
+        folder: Made if it is not there.
+        tensors: Of :func:`copied`.
+        step, facts: The progress they stand for; ``facts`` as JSON has them.
+        is_best: See above.
+
+    Returns:
+        The file.
+
     Raises:
         OutputError: If it cannot be written; the checkpoints before it stay.
     """
     kind, kept = ("best", 1) if is_best else ("step", KEEP)
     path = folder / f"{kind}-{step:08d}.safetensors"
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
-        save_file(plain, temporary, {"format": _FORMAT, "step": str(step), "facts": json.dumps(facts)})
+        save_file(tensors, temporary, {"format": _FORMAT, "step": str(step), "facts": json.dumps(facts)})
     others = [old for old in sorted(folder.glob(f"{kind}-*.safetensors")) if old != path]
     for old in others[: len(others) + 1 - kept]:
         old.unlink(missing_ok=True)

@@ -6,19 +6,21 @@ import datetime
 import json
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from CTDiffusionLogic import __version__
-from CTDiffusionLogic.bundle import FINGERPRINTS, save_model
+from CTDiffusionLogic.bundle import FINGERPRINTS
 from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.denoiser.intensity import KNOTS
 from CTDiffusionLogic.sampling import ANATOMY_STEPS, DEFAULT_SAMPLER, DETAIL_STEPS
+from CTDiffusionLogic.training.checkpoint import copied
 from CTDiffusionLogic.training.options import TrainOptions
 from CTDiffusionLogic.training.run_fingerprints import ModelFingerprints
 
-#: The newest model in a run folder, and the one whose images were nearest to real ones.
+#: The newest model in a run folder, and the best; see :mod:`CTDiffusionLogic.training.fidelity_best`.
 MODEL, BEST_MODEL = "model.safetensors", "model-best.safetensors"
 #: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`. Guidance closes outlines (compared by eye, 1 and
 #: 1.5) and costs a second pass at nearly every step; the Frechet distance to held-out patients hardly tells (68, 70
@@ -47,7 +49,7 @@ FINE_DESCRIPTION = (
 FINE_SAMPLING: dict[str, Any] = {"sampler": DEFAULT_SAMPLER, "detail_steps": 6, "coarse_noise": 0.01}
 
 
-def export_model(
+def model_contents(
     options: TrainOptions,
     corpus: PreparedCorpus,
     stages: dict[str, Any],
@@ -57,17 +59,20 @@ def export_model(
     hours: float,
     metrics: dict[str, Any],
     epochs: float,
-    file_name: str = MODEL,
-) -> Path:
-    """Write a model file into ``run``: averaged weights of the stages, the body position network, the card.
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What a model file of the training as it is now has: averaged weights, the body position network, the card.
 
     With them go ``fingerprints`` of the training scans, by which ``ctdiffusion generate`` warns of copies. A fine
     model, whose only stage is detail, has no body position network.
+
+    Returns:
+        Tensors and card for :func:`~CTDiffusionLogic.bundle.save_model`, which may write them while the training
+        goes on: they are copies.
     """
     is_fine = "anatomy" not in stages
-    tensors = {
-        f"{name}.{key}": value for name, stage in stages.items() for key, value in stage.averaged_weights().items()
-    }
+    tensors = copied(
+        {f"{name}.{key}": value for name, stage in stages.items() for key, value in stage.averaged_weights().items()}
+    )
     if not is_fine:
         tensors |= {f"body.{key}": value for key, value in corpus.body_net.state_dict().items()}
     card = {
@@ -84,9 +89,7 @@ def export_model(
     if fingerprints.entry is not None:
         tensors |= fingerprints.tensors
         card[FINGERPRINTS] = fingerprints.entry
-    path = options.run / file_name
-    save_model(path, tensors, card)
-    return path
+    return tensors, card
 
 
 def generation_facts(plan: CorpusPlan) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,21 @@ import torch
 
 from CTDiffusionLogic.allocator import keep_freed_memory
 from CTDiffusionLogic.atomic import atomic_file, failures_named
+from CTDiffusionLogic.bundle import save_model
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.errors import CTDiffusionError, InputError
 from CTDiffusionLogic.fidelity.extractors import Extractor
 from CTDiffusionLogic.training.batches import loader_threads
-from CTDiffusionLogic.training.checkpoint import load_newest, save_checkpoint
-from CTDiffusionLogic.training.contact_sheet import write_sheet
-from CTDiffusionLogic.training.export import BEST_MODEL, MODEL, export_model
+from CTDiffusionLogic.training.checkpoint import copied, load_newest, save_checkpoint
+from CTDiffusionLogic.training.contact_sheet import SheetSchedule, write_sheet
+from CTDiffusionLogic.training.export import BEST_MODEL, MODEL, model_contents
 from CTDiffusionLogic.training.fidelity_epochs import EpochFidelity
 from CTDiffusionLogic.training.options import Preset, TrainOptions
 from CTDiffusionLogic.training.run_fingerprints import ModelFingerprints, fingerprints_of_run
-from CTDiffusionLogic.training.schedule import Cooldown, rewarmed
+from CTDiffusionLogic.training.schedule import PACE_KNOWN, Cooldown, LevelFall, rewarmed
 from CTDiffusionLogic.training.stage import StageTrainer
 from CTDiffusionLogic.training.together import PATIENCE, Agreement, Wish, average, largest
+from CTDiffusionLogic.training.writer import Writer
 
 #: Steps between two lines in metrics.jsonl and two looks at the clock's average.
 LOG_EVERY = 20
@@ -65,6 +67,7 @@ def train_loop(
     begin: float,
     report: Callable[[str, dict[str, Any]], None],
     is_cancelled: Callable[[], bool],
+    writer: Writer,
     start_weights: dict[str, torch.Tensor] | None = None,
     extractor: Extractor | None = None,
 ) -> TrainingResult:
@@ -74,6 +77,7 @@ def train_loop(
         accelerator: From :func:`make_accelerator`. Where several processes train, each of them calls this; the first
             one keeps the time, writes all files and calls ``report``.
         begin: ``time.monotonic()`` at the start of the command, which the time budget counts from.
+        writer: Writes checkpoints and models.
         start_weights: Weights of a model file to start from.
         extractor: Of features, for measuring how real the images are, instead of the one that ``options`` name.
     """
@@ -102,6 +106,9 @@ def train_loop(
         stage.is_fine_tuning = is_fine_tuning
     steps_per_epoch = epoch_steps(corpus, preset, processes)
     last_step = math.inf if options.epochs is None else options.epochs * steps_per_epoch
+    fall = LevelFall(end=preset.level_steps)
+    if checkpoint is not None and "level_fall" in checkpoint.facts:
+        fall = LevelFall(**checkpoint.facts["level_fall"])
     deadline = math.inf if options.max_minutes is None else begin + 60 * options.max_minutes
     agreement = Agreement(accelerator)
     threads = loader_threads(options.loader_threads, accelerator.device, stages=len(stages))
@@ -132,24 +139,28 @@ def train_loop(
             )
     started, first_step, first_factor = time.monotonic(), step, factor
     cooldowns: list[Cooldown] = []
-    if options.cooldown and options.epochs is not None:
+    if options.cooldown and options.epochs is not None:  # where nothing cools down, the training is to go on
         cooldowns.append(Cooldown.of_last(options.epochs * steps_per_epoch, options.cooldown))
-    awaits_cooldown = bool(options.cooldown) and options.max_minutes is not None  # it begins when the time has come
+        fall = fall.before(options.epochs * steps_per_epoch, step=step)
+    for stage in stages.values():
+        stage.level_fall = fall
+    # Of a time budget the last step is known by and by.
+    awaits_cooldown = awaits_fall = bool(options.cooldown) and options.max_minutes is not None
+    sheets = SheetSchedule()
     saved = started
     saving_s = min(SAVING_SHARE * (deadline - begin), SAVING_MOST_S)
     reason = "epochs"
-    facts: dict[str, Any] = {}
 
     def trained_hours() -> float:
         return hours + (time.monotonic() - started) / 3600
 
-    def keep(measured: dict[str, Any], *, is_best: bool) -> Path:
-        facts.update(hours=trained_hours(), step=step, epochs=step / steps_per_epoch, processes=processes)
-        facts.update(rate_factor=factor, fine_tuning=is_fine_tuning)
-        tensors = {f"{n}.{k}": v for n, stage in stages.items() for k, v in stage.state().items()}
-        path = save_checkpoint(options.run / "checkpoints", tensors, step=step, facts=facts, is_best=is_best)
-        metrics = {**log.newest, **({"fidelity": measured} if measured else {})}
-        export_model(
+    def keeping(measured: dict[str, Any], *, is_best: bool = False) -> Callable[[], Path]:
+        """Copy what a checkpoint and a model have at this step; returns what writes them, at any later time."""
+        facts: dict[str, Any] = {"hours": trained_hours(), "step": step, "epochs": step / steps_per_epoch}
+        facts |= {"processes": processes, "rate_factor": factor}
+        facts |= {"fine_tuning": is_fine_tuning, "level_fall": asdict(fall)}
+        tensors = copied({f"{n}.{k}": v for n, stage in stages.items() for k, v in stage.state().items()})
+        model = model_contents(
             options,
             corpus,
             stages,
@@ -157,10 +168,17 @@ def train_loop(
             step=step,
             epochs=facts["epochs"],
             hours=facts["hours"],
-            metrics=metrics,
-            file_name=BEST_MODEL if is_best else MODEL,
+            metrics={**log.newest, **({"fidelity": measured} if measured else {})},
         )
-        return path
+        number = step
+
+        def write() -> Path:
+            folder = options.run / "checkpoints"
+            path = save_checkpoint(folder, tensors, step=number, facts=facts, is_best=is_best)
+            save_model(options.run / (BEST_MODEL if is_best else MODEL), *model)
+            return path
+
+        return write
 
     def measure() -> None:
         """How real the images are; whatever happens, the training goes on."""
@@ -168,24 +186,35 @@ def train_loop(
             networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
             line = fidelity.measure(networks, step=step, hours=trained_hours())
         if line is not None:
-            fidelity.keep_if_best(line, lambda measured: keep(measured, is_best=True))
+            fidelity.keep_if_best(line, lambda measured: keeping(measured, is_best=True)())
 
     def reserve_s(now: float) -> float:
         """Seconds of the time budget to keep for what comes after the last step."""
         return saving_s + fidelity.schedule.reserve_s(step, now - started)
 
     def save() -> None:
-        nonlocal saving_s
+        """Have a checkpoint and a model written; what the loop itself does for it takes a tenth of a second."""
         asked = time.monotonic()
-        path = keep(fidelity.newest, is_best=False)
-        report("checkpoint", {"path": str(path), "step": step})
+        write = keeping(fidelity.newest)
+        copying_s = time.monotonic() - asked
+
+        def written(path: Path, *, number: int = step) -> None:
+            nonlocal saving_s
+            report("checkpoint", {"path": str(path), "step": number})
+            saving_s = 1.2 * (copying_s + writer.seconds + sheets.seconds)
+
+        writer.begin(write, written)
+
+    def draw() -> None:
+        """Show what the averaged networks make now."""
+        asked = time.monotonic()
         with ExitStack() as stack:
             networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
             stream = stages["detail"].held_out or stages["detail"].stream
             patches = partial(stream.batch, 0)
             sheet = write_sheet(networks, corpus.plan, options.run / "samples", step=step, patches=patches)
         report("sample", {"path": str(sheet), "step": step})
-        saving_s = 1.2 * (time.monotonic() - asked)
+        sheets.note(time.monotonic() - asked)
 
     window: dict[str, list[torch.Tensor]] = {}  # what happened since the last line in the log
     while step < last_step:
@@ -214,15 +243,23 @@ def train_loop(
                 report("metric", {"step": step, "epoch": step / steps_per_epoch, **values})
                 total = round(step + remaining / pace) if math.isfinite(remaining) else None
                 report("progress", {"done": step, "of": total, "eta_s": remaining, "phase": "training"})
-        if awaits_cooldown and (step % LOG_EVERY == 0 or processes == 1):
-            end = 0  # one clock decides, all obey
+        if (awaits_cooldown or awaits_fall) and (step % LOG_EVERY == 0 or processes == 1):
+            cooldown_end = fall_end = 0  # one clock decides, all obey
             if is_first:
                 left = deadline - now - reserve_s(now)
+                end = step + max(1, round(left / max(pace, 1e-9)))
                 if left <= options.cooldown * (deadline - started):
-                    end = step + max(1, round(left / pace))
-            if end := largest(end, accelerator):
+                    cooldown_end = end
+                if now - started >= PACE_KNOWN * (deadline - started):
+                    fall_end = end
+            if awaits_fall and (fall_end := largest(fall_end, accelerator)):
+                awaits_fall = False
+                fall = fall.before(fall_end, step=step)
+                for stage in stages.values():
+                    stage.level_fall = fall
+            if awaits_cooldown and (cooldown_end := largest(cooldown_end, accelerator)):
                 awaits_cooldown = False
-                cooldowns.append(Cooldown(step, end))
+                cooldowns.append(Cooldown(step, cooldown_end))
         if is_first:  # the others wait for it where gradients are averaged
             if step % steps_per_epoch == 0 or step == 1:
                 for name, stage in stages.items():
@@ -242,9 +279,13 @@ def train_loop(
         if agreed != Wish.GO_ON:
             reason = "cancelled" if agreed == Wish.CANCEL else "time"
             break
-        if is_first and now - saved > 60 * options.checkpoint_minutes:
-            save()
-            saved = time.monotonic()
+        if is_first:
+            writer.poll()
+            if writer.is_idle and now - saved > 60 * options.checkpoint_minutes:
+                save()
+                if sheets.is_due(now - started):
+                    draw()
+                saved = time.monotonic()
     agreement.settle()
     for stream in streams.values():
         stream.close()
@@ -252,6 +293,8 @@ def train_loop(
         if reason != "cancelled" and fidelity.schedule.is_last_due(step, time.monotonic() - started):
             measure()
         save()
+        writer.finish()
+        draw()
     accelerator.wait_for_everyone()
     return TrainingResult(options.run / "model.safetensors", step, step / steps_per_epoch, reason)
 

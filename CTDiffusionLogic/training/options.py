@@ -27,7 +27,7 @@ class StagePreset:
         every: This stage learns at every so many steps.
         learning_rate: At the end of the warm-up.
         level_mean, level_std: ln(sigma) of the noise levels trained on ~ N(mean, std).
-        level_shift: Added to the mean at first; gone after ``level_steps`` of the preset.
+        level_shift: Added to the mean at first; gone after ``level_steps`` of the preset or earlier.
         sigma_floor: See :class:`~CTDiffusionLogic.noise.SlabLoss`.
         coarse_noise: Largest standard deviation of the noise on the anatomy that detail learns from, in intensities.
         parametrization, skip_sigma: See :func:`~CTDiffusionLogic.noise.precondition`.
@@ -63,7 +63,8 @@ class Preset:
         patch: Pixels per side of a detail patch.
         image_size: Pixels per side of the images the model makes, where nothing else is asked for.
         anatomy_size: Pixels per side of the anatomy grid; a fine model's coarse images have half of the image size.
-        level_steps: Over as many steps the noise levels fall to where they stay.
+        level_steps: Over as many steps the noise levels fall to where they stay; over fewer where the training is
+            known to end soon (:meth:`~CTDiffusionLogic.training.schedule.LevelFall.before`).
         warmup_steps: Linear warm-up of the learning rate.
         decay_steps: After as many steps the learning rate falls with the inverse square root of the step.
         ema_decay: Largest decay of the moving average of the weights.

@@ -17,6 +17,7 @@ from CTDiffusionLogic.training.loop import TrainingResult, make_accelerator, tra
 from CTDiffusionLogic.training.options import DEFAULT_EXTRACTOR, Preset, TrainOptions
 from CTDiffusionLogic.training.run_folder import OnEvent, fill_run, reopen_run
 from CTDiffusionLogic.training.together import others_needed
+from CTDiffusionLogic.training.writer import Writer
 
 
 def train(
@@ -90,17 +91,19 @@ def _train(
         report("warning", {"message": sentence})
     report("corpus", _summary(corpus.plan))
     start_weights = dict(load_model(options.init).tensors) if options.init else None
-    return train_loop(
-        options,
-        preset,
-        corpus,
-        accelerator=accelerator,
-        begin=begin,
-        report=report,
-        is_cancelled=is_cancelled,
-        start_weights=start_weights,
-        extractor=extractor,
-    )
+    with Writer() as writer:
+        return train_loop(
+            options,
+            preset,
+            corpus,
+            accelerator=accelerator,
+            begin=begin,
+            report=report,
+            is_cancelled=is_cancelled,
+            writer=writer,
+            start_weights=start_weights,
+            extractor=extractor,
+        )
 
 
 def _summary(plan: CorpusPlan) -> dict[str, Any]:

@@ -12,6 +12,11 @@ from dataclasses import dataclass
 
 #: What is left of the rate at the end of a cooldown.
 COOLEST = 0.02
+#: Part of the steps that are left over which noise levels may fall. A fifth then has the final levels at the full
+#: rate, and the last fifth in the cooldown.
+FALL = 0.6
+#: Part of a time budget after which its last step can be told from the pace so far.
+PACE_KNOWN = 0.05
 #: Steps over which the rate comes back when a training that had cooled down goes on.
 REWARM_STEPS = 100
 
@@ -26,14 +31,39 @@ def learning_rate(step: int, *, peak: float, warmup_steps: int, decay_steps: int
     return peak * warm / max(1.0, step / decay_steps) ** 0.5
 
 
-def level_shift(step: int, *, first: float, steps: int) -> float:
-    """How much higher than in the end ln(sigma) is on average: ``first`` at first, in a line to 0 at ``steps``.
+@dataclass(frozen=True, kw_only=True)
+class LevelFall:
+    """How noise levels come down to where they stay: in a line.
 
     Bodies first, then what is in them: high noise teaches outlines and large organs, and low noise teaches nothing
     that lasts while these still move. With the final levels from the start bodies were torn after 1,400 steps, where
     with these they were whole but for their edges. Fine-tuning begins with the final levels.
+
+    Args:
+        begin: Step at which the line begins.
+        end: Step from which on the levels stay.
+        height: How high they are at ``begin``: part (0 to 1) of what ln(sigma) is higher at the very first.
     """
-    return first * max(0.0, 1.0 - step / max(1, steps))
+
+    begin: int = 0
+    end: int
+    height: float = 1.0
+
+    def part(self, step: int) -> float:
+        """How high they are at ``step``, 0 to 1."""
+        return self.height * min(1.0, max(0.0, 1.0 - (step - self.begin) / max(1, self.end - self.begin)))
+
+    def before(self, last_step: int, *, step: int) -> LevelFall:
+        """The same up to ``step``; from there on it takes at most :data:`FALL` of the steps that are left.
+
+        Of a training whose end is known; else a short one would end without ever having seen the final levels. A
+        fall that ends earlier stays as it is. So one that was fitted to this end before does, too: a resumed training
+        follows the path of an uninterrupted one.
+        """
+        end = step + math.floor(FALL * (last_step - step))
+        if last_step <= step or end >= self.end:
+            return self
+        return LevelFall(begin=step, end=end, height=self.part(step))
 
 
 @dataclass(frozen=True)

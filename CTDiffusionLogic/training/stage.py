@@ -20,7 +20,7 @@ from CTDiffusionLogic.noise import SlabLoss
 from CTDiffusionLogic.training.batches import ReadyBatch, compute_alone
 from CTDiffusionLogic.training.muon import STATE_KEYS, make_optimizers
 from CTDiffusionLogic.training.options import Preset, StageName, StagePreset
-from CTDiffusionLogic.training.schedule import learning_rate, level_shift
+from CTDiffusionLogic.training.schedule import LevelFall, learning_rate
 
 STAGES: tuple[StageName, ...] = ("anatomy", "detail")
 #: Noise of these fixed batches measures the held-out loss, the same at every epoch.
@@ -47,6 +47,8 @@ class StageTrainer:
         #: Whether a trained model is the start: noise levels then do not come down from high ones, and the learning
         #: rate is lower.
         self.is_fine_tuning = False
+        #: How noise levels come down, where they do.
+        self.level_fall = LevelFall(end=preset.level_steps)
         config = DenoiserConfig(
             stage=stage,
             slices=preset.slices,
@@ -105,7 +107,7 @@ class StageTrainer:
         if not held_out:
             step = number // self.accelerator.num_processes
             first = 0.0 if self.is_fine_tuning else self.recipe.level_shift
-            shift = level_shift(step, first=first, steps=self.preset.level_steps)
+            shift = first * self.level_fall.part(step)
         t = self.loss.draw_levels(len(x0), generator, shift=shift)
         noise = torch.randn(x0.shape, generator=generator)
         batch = ReadyBatch(x0, noise, t, conditions)

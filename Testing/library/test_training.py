@@ -29,7 +29,15 @@ from CTDiffusionLogic.training.contact_sheet import TILE
 from CTDiffusionLogic.training.loop import MetricsLog
 from CTDiffusionLogic.training.options import PRESETS, TrainOptions
 from CTDiffusionLogic.training.run import train
-from CTDiffusionLogic.training.schedule import COOLEST, REWARM_STEPS, Cooldown, learning_rate, level_shift, rewarmed
+from CTDiffusionLogic.training.schedule import (
+    COOLEST,
+    FALL,
+    REWARM_STEPS,
+    Cooldown,
+    LevelFall,
+    learning_rate,
+    rewarmed,
+)
 from CTDiffusionLogic.training.stage import HELD_OUT_BATCHES
 from CTDiffusionLogic.volume_io import write_volume
 
@@ -52,9 +60,18 @@ def scans(tmp_path_factory) -> Path:
 def trained(scans, rough_body_positions, tmp_path_factory):
     run = tmp_path_factory.mktemp("straight") / "run"
     events = []
-    options = TrainOptions(data=(scans,), run=run, **TINY)
-    result = train(options, on_event=lambda name, facts: events.append((name, facts)))
+    options = TrainOptions(data=(scans,), run=run, checkpoint_minutes=0.01, **TINY)
+
+    def on_event(name, facts):
+        more = {"steps_of_model": steps_of(run / "model.safetensors")} if name == "checkpoint" else {}
+        events.append((name, facts | more))
+
+    result = train(options, on_event=on_event)
     return run, result, events
+
+
+def steps_of(model: Path) -> int:
+    return load_model(model).card["training"]["steps"]
 
 
 def losses(run: Path) -> dict[int, dict[str, float]]:
@@ -76,10 +93,30 @@ def test_learning_rate_warms_up_holds_and_decays():
 
 
 def test_noise_levels_begin_high_and_come_down_to_stay():
-    assert [level_shift(step, first=1.2, steps=100) for step in (0, 50, 100, 900)] == [1.2, 0.6, 0.0, 0.0]
+    assert [LevelFall(end=100).part(step) for step in (0, 50, 100, 900)] == [1.0, 0.5, 0.0, 0.0]
     loss = SlabLoss(mean=-0.2, std=1.5, sigma_data=0.5)
     plain, shifted = (torch.logit(loss.draw_levels(999, torch.Generator().manual_seed(0), shift=s)) for s in (0, 0.7))
     assert torch.allclose(shifted - plain, torch.tensor(0.7), atol=2e-3)
+
+
+def test_noise_levels_come_down_in_time_where_the_end_is_known():
+    usual = LevelFall(end=3000)
+    assert usual.before(9000, step=0) == usual, "long enough"
+    short = usual.before(280, step=0)
+    assert short.part(0) == 1.0 and short.part(84) == pytest.approx(0.5) and short.part(168) == 0.0
+    late = usual.before(1200, step=1000)  # its last piece: from where it is, without a jump
+    assert late.part(1000) == pytest.approx(usual.part(1000))
+    assert late.part(1060) == pytest.approx(usual.part(1000) / 2) and late.part(1120) == 0.0
+    assert usual.before(1000, step=1000) == usual, "nothing is trained"
+
+
+def test_a_fall_that_goes_on_is_the_same_and_never_rises():
+    for last_step in range(1, 60):
+        fall = LevelFall(end=40).before(last_step, step=0)
+        for step in range(last_step + 1):
+            assert fall.before(last_step, step=step) == fall, "resumed with the same end"
+            longer = fall.before(3 * last_step, step=step)
+            assert all(longer.part(later) <= fall.part(step) for later in range(step, 3 * last_step))
 
 
 def test_the_levels_of_a_step_shift_only_what_is_learnt_from(scans, rough_body_positions, tmp_path, monkeypatch):
@@ -100,7 +137,7 @@ def test_the_levels_of_a_step_shift_only_what_is_learnt_from(scans, rough_body_p
     result = train(TrainOptions(data=(scans,), run=tmp_path / "run", fidelity_every="off", **{**TINY, "epochs": 1}))
     learnt = sorted((shift for shift in shifts if shift), reverse=True)
     assert learnt[:2] == [1.0, 1.0], "both stages"
-    assert learnt[-1] == pytest.approx(1 - (result.steps - 1) / tiny.level_steps)
+    assert learnt[-1] == pytest.approx(1 / math.floor(FALL * result.steps)), "they come down before its end"
     assert shifts.count(0.0) >= 2 * HELD_OUT_BATCHES
     shifts.clear()
     tuned = TrainOptions(data=(scans,), run=tmp_path / "tuned", fidelity_every="off", **{**TINY, "epochs": 1})
@@ -156,6 +193,9 @@ def test_a_training_leaves_what_it_promises(trained):
     assert picture.getextrema()[1] > 100, "a sheet that is not black"
     names = [name for name, _ in events]
     assert {"device", "corpus", "progress", "metric", "checkpoint", "sample"} <= set(names)
+    saved = [facts for name, facts in events if name == "checkpoint"]
+    assert [facts["steps_of_model"] for facts in saved] == [facts["step"] for facts in saved], "each has its model"
+    assert len(saved) > 1 and saved[-1]["step"] == result.steps
     [warning] = [facts["message"] for name, facts in events if name == "warning"]
     assert warning.startswith("3 of 3 scans are synthetic: scan0.nii.gz, ")
     progress = [f for n, f in events if n == "progress" and f["phase"] == "training"]
@@ -236,6 +276,8 @@ def test_after_kill_9_a_resumed_training_has_the_losses_of_an_uninterrupted_one(
     assert checkpoint is not None and 0 < checkpoint.step < result.steps, "killed in the middle"
 
     assert train(TrainOptions(data=(), run=run, resume=True, **TINY)).reason == "epochs"
+    falls = [load_newest(folder / "checkpoints").facts["level_fall"] for folder in (straight, run)]
+    assert falls[0] == falls[1] and falls[0]["end"] == math.floor(FALL * result.steps)
     expected, seen = losses(straight), losses(run)
     assert expected.keys() == seen.keys()
     first_whole_window = (checkpoint.step // 20 + 2) * 20
@@ -251,7 +293,7 @@ def test_after_kill_9_a_resumed_training_has_the_losses_of_an_uninterrupted_one(
 
 def test_a_cancelled_training_keeps_its_work(scans, tmp_path):
     answers = iter([False, False, True])
-    options = TrainOptions(data=(scans,), run=tmp_path / "run", **TINY)
+    options = TrainOptions(data=(scans,), run=tmp_path / "run", fidelity_every="off", **TINY)  # measuring asks, too
     result = train(options, is_cancelled=lambda: next(answers))
     assert result.reason == "cancelled" and result.steps == 3
     checkpoint = load_newest(tmp_path / "run" / "checkpoints")
