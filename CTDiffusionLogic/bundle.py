@@ -3,11 +3,12 @@
 A model has two stages, anatomy and detail. A fine model (:mod:`CTDiffusionLogic.fine`) has the stage detail alone: it
 makes finer images of another model's volumes.
 
-Layout: the tensors ``anatomy.<parameter>``, ``detail.<parameter>`` and, if the model was trained with one,
-``body.<parameter>`` of the network that tells positions along the body, and, if there are any, ``fingerprints.<name>``
-of the training scans (:mod:`CTDiffusionLogic.fidelity.fingerprints`); in the header's metadata ``format``,
-``format_version``, ``card`` (JSON text) and ``content_sha256``, a digest of card and tensors that also
-serves as the model's identity in the provenance of volumes. It finds damage and edits; it is no signature.
+Layout: the tensors ``anatomy.<parameter>``, ``detail.<parameter>`` and, if the model was trained with them,
+``guide.<parameter>`` of the network that guides anatomy (:mod:`CTDiffusionLogic.guidance`), ``body.<parameter>`` of
+the one that tells positions along the body, and ``fingerprints.<name>`` of the training scans
+(:mod:`CTDiffusionLogic.fidelity.fingerprints`); in the header's metadata ``format``, ``format_version``, ``card``
+(JSON text) and ``content_sha256``, a digest of card and tensors that also serves as the model's identity in the
+provenance of volumes. It finds damage and edits; it is no signature.
 
 Nothing here unpickles. Everything up to :func:`load_model` needs the standard library only, so that the
 Slicer process and ``ctdiffusion doctor`` can read a card without torch.
@@ -37,10 +38,12 @@ FORMAT = "ctdiffusion-model"
 #: stages; 2: fine models.
 FORMAT_VERSION = 2
 STAGES = ("anatomy", "detail")
+#: The network that guides anatomy, where there is one: named among the card's stages and before its tensors.
+GUIDE = "guide"
 #: Fingerprints of the training scans: a part of the tensors, and the card's entry about them.
 FINGERPRINTS = "fingerprints"
-#: What tensors may begin with: the stages, the network that names body positions, and fingerprints.
-PARTS = (*STAGES, "body", FINGERPRINTS)
+#: What tensors may begin with: the stages, the guide, the network that names body positions, and fingerprints.
+PARTS = (*STAGES, GUIDE, "body", FINGERPRINTS)
 
 #: Larger ones are not models of this project; refused before any memory is taken for them.
 MAX_HEADER_BYTES = 16 * 2**20
@@ -203,7 +206,7 @@ def load_denoisers(model: ModelFile, device: torch.device | str = "cpu") -> tupl
 
 
 def load_denoiser(model: ModelFile, stage: str, device: torch.device | str = "cpu") -> SlabDenoiser:
-    """Build one stage from the card, "anatomy" or "detail", as :func:`load_denoisers` does both.
+    """Build one network from the card, "anatomy", "detail" or "guide", as :func:`load_denoisers` does the first two.
 
     Raises:
         ModelFileError: If the card's architecture cannot be built or does not fit the tensors; names the first.
@@ -345,7 +348,7 @@ def _check_version(path: Path, version: Any) -> None:
 def _check_stages(card: Any, *, source: str) -> None:
     stages = card.get("stages") if isinstance(card, Mapping) else None
     # Of the two the first may be missing: a fine model.
-    if not isinstance(stages, Mapping) or not all(isinstance(stages.get(s, {}), Mapping) for s in STAGES):
+    if not isinstance(stages, Mapping) or not all(isinstance(stages.get(s, {}), Mapping) for s in (*STAGES, GUIDE)):
         stages = {}
     if STAGES[1] not in stages:
         raise ValueError(f"{source} must have the stages {' and '.join(STAGES)}, or {STAGES[1]} alone")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from CTDiffusionLogic.bundle import STAGES, load_model, read_header, save_model
+from CTDiffusionLogic.bundle import GUIDE, STAGES, load_model, read_header, save_model
 from CTDiffusionLogic.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ def card_entry(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def weights_digest(model: ModelFile) -> str:
-    """SHA-256 of the names and values of both stages' weights: the same whatever the card or the fingerprints say."""
+    """SHA-256 of names and values of the denoisers' weights: the same whatever card and fingerprints say."""
     digest = hashlib.sha256()
-    for name in sorted(name for name in model.tensors if name.startswith(tuple(f"{stage}." for stage in STAGES))):
+    own = tuple(f"{stage}." for stage in (*STAGES, GUIDE))
+    for name in sorted(name for name in model.tensors if name.startswith(own)):
         tensor = model.tensors[name]
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
         digest.update(tensor.contiguous().numpy().tobytes())

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from CTDiffusionLogic import __version__
-from CTDiffusionLogic.bundle import ModelFile, load_body_net, load_denoisers
+from CTDiffusionLogic.bundle import GUIDE, ModelFile, load_body_net, load_denoiser, load_denoisers
 from CTDiffusionLogic.corpus.body_position import BodyPositionNet
 from CTDiffusionLogic.denoiser.coarse import downsample, interpolate_along_z, upsample
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
@@ -64,6 +64,7 @@ class GenerationModel:
         name, sha256: For the provenance of volumes.
         device: Where the denoisers are.
         body: Names the body position of given slices, on the CPU; None where the file has none.
+        guide: Of the anatomy stage (:mod:`CTDiffusionLogic.guidance`), as the denoisers; None where the file has none.
     """
 
     anatomy: SlabDenoiser
@@ -73,6 +74,7 @@ class GenerationModel:
     sha256: str
     device: torch.device
     body: BodyPositionNet | None = None
+    guide: SlabDenoiser | None = None
 
     @classmethod
     def from_file(cls, model: ModelFile, device: torch.device | str = "cpu") -> GenerationModel:
@@ -92,7 +94,11 @@ class GenerationModel:
                 remedy="Get the file again, or train a model with `ctdiffusion train`.",
             )
         anatomy, detail = load_denoisers(model, device)
-        for denoiser, size in ((anatomy, plan["anatomy_size"]), (detail, plan["image_size"])):
+        guide = load_denoiser(model, GUIDE, device) if GUIDE in model.card["stages"] else None
+        sizes = [(anatomy, plan["anatomy_size"]), (detail, plan["image_size"])]
+        if guide is not None:
+            sizes.append((guide, plan["anatomy_size"]))
+        for denoiser, size in sizes:
             config = denoiser.config
             if size % config.size_multiple or config.slices != anatomy.config.slices:
                 raise ModelFileError(
@@ -101,7 +107,7 @@ class GenerationModel:
                     remedy="Get the file again, or train a model with `ctdiffusion train`.",
                 )
         body = load_body_net(model)
-        return cls(anatomy, detail, model.card, model.name, model.sha256, torch.device(device), body)
+        return cls(anatomy, detail, model.card, model.name, model.sha256, torch.device(device), body, guide)
 
 
 def generate(
@@ -199,6 +205,7 @@ def stage_runs(
         size=settings.anatomy_size,
         steps=settings.steps,
         guidance=settings.guidance,
+        guide=model.guide,
         sigma_min=settings.sigma_min,
         **shared,
     )

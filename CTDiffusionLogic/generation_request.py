@@ -35,8 +35,8 @@ class GenerationRequest:
         detail_steps: Steps of the detail stage; default: the model's, or ``steps`` with "ddpm".
         fine_steps: Steps of a fine model's stage; default: that model's.
         sampler: A name in :data:`~CTDiffusionLogic.sampling.SAMPLERS`; default: the model's.
-        guidance: How strongly anatomy follows body position, size and class, 0 to 10; 1 is as learnt. Default: the
-            model's. See :mod:`CTDiffusionLogic.guidance`.
+        guidance: How strongly anatomy is guided, 0 to 10; 1 is as learnt. Default: the model's. See
+            :mod:`CTDiffusionLogic.guidance`.
         body_mm: Anatomical body position of the volume's middle; default: see :func:`choose_body_mm`, or what given
             slices show.
         label: Name of a class the model was trained with; default: none.

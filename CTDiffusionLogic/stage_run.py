@@ -92,9 +92,10 @@ class StageRun:
         seed: Of the noise.
         device: Where the denoiser is.
         meter: Told of each pass; may raise.
-        unit: What a pass over one slab counts in the meter's units; guided steps take two.
+        unit: What a pass over one slab counts in the meter's units; steps guided without a guide take two.
         name: Of the stage, in its noise, in progress and in messages; "": that of the denoiser.
-        guidance: See :func:`~CTDiffusionLogic.guidance.guided_estimate`.
+        guidance, guide: See :func:`~CTDiffusionLogic.guidance.guided_estimate`; the guide is a fraction of the
+            denoiser's size, and its passes are not counted.
         sigma_min: See :meth:`~CTDiffusionLogic.sampling.Sampler.times`.
         on_warning: Told when a batch had to be halved.
     """
@@ -109,6 +110,7 @@ class StageRun:
     unit: int = 1
     name: str = ""
     guidance: float = 1.0
+    guide: SlabDenoiser | None = None
     sigma_min: float | None = None
     on_warning: Callable[[str], None] | None = None
 
@@ -120,7 +122,7 @@ class StageRun:
         #: Units that one slab has cost after each step of the sampler.
         self.costs: list[int] = list(
             accumulate(
-                self.unit * passes_at(t, self.guidance)
+                self.unit * (1 if self.guide is not None else passes_at(t, self.guidance))
                 for t in self.sampler.levels(self.stage, self.steps, sigma_min=self.sigma_min)
             )
         )
@@ -177,7 +179,7 @@ class StageRun:
             return draw_slices(generators, (self.size, self.size)).to(self.device)
 
         def model(x: Tensor, t: float) -> Tensor:
-            return guided_estimate(self.denoiser, x, t, conditions, strength=self.guidance)
+            return guided_estimate(self.denoiser, x, t, conditions, strength=self.guidance, guide=self.guide)
 
         def report(step: Pass) -> None:
             cost = self.costs[step.number]

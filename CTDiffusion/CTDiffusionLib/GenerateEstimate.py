@@ -14,7 +14,7 @@ from .GenerateRequest import GenerateRequest
 DEFAULT_STEPS = {"sde": (40, 10), "multistep": (28, 10), "heun": (20, 10), "ddpm": (1000, 1000)}
 DEFAULT_SLICES, DEFAULT_SPACING_MM = 64, 3.0
 FEATURE_MAPS, REFINER_MAPS, SLAB_COPIES = 32, 4, 16
-#: Share of the anatomy stage's passes that guidance doubles: those at high noise.
+#: Share of the anatomy stage's passes that guidance doubles where a model has no guide: those at high noise.
 GUIDED_SHARE = 24 / 28
 
 #: Seconds per unit of work where a device was never used; one is 10^9 multiplications of the networks' inner layers.
@@ -129,13 +129,11 @@ def workOf(
         anatomy_gap_mm=float(plan["anatomy_gap_mm"]),
         max_gap_mm=float(plan["max_gap_mm"]),
     )
-    isGuided = float(card.get("sampling", {}).get("guidance", 1.0)) != 1.0
-    anatomy = (
-        len(slabs.anatomy)
-        * passes[0]
-        * (1 + isGuided * GUIDED_SHARE)
-        * _passCost(stages["anatomy"], int(plan["anatomy_size"]))
-    )
+    size = int(plan["anatomy_size"])
+    passCost = _passCost(stages["anatomy"], size)
+    if float(card.get("sampling", {}).get("guidance", 1.0)) != 1.0:
+        passCost += _passCost(stages["guide"], size) if "guide" in stages else passCost * GUIDED_SHARE
+    anatomy = len(slabs.anatomy) * passes[0] * passCost
     detail = len(slabs.detail) * passes[1] * _passCost(stages["detail"], int(plan["image_size"]))
     return (anatomy + detail) / 1e9
 

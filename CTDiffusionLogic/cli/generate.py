@@ -89,7 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--guidance",
         type=number(0, MAX_GUIDANCE),
         metavar="G",
-        help="how strongly anatomy follows body position and size; 1 is as learnt (default: the model's)",
+        help="how strongly anatomy is guided: away from what a weaker guide makes or, in models without one, "
+        "towards body position and size; 1 is as learnt (default: the model's)",
     )
     add(
         "--independent-slices",

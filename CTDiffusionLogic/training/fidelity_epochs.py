@@ -108,7 +108,7 @@ class EpochFidelity:
         """Measure, write, draw and tell; None if that failed, was put off or was cancelled.
 
         Args:
-            networks: Both stages with the averaged weights, in evaluation mode.
+            networks: All stages with the averaged weights, in evaluation mode.
             step: Steps trained.
             hours: Trained in all.
         """
@@ -156,6 +156,7 @@ class EpochFidelity:
             name="",
             sha256="",
             device=self._device,
+            guide=networks.get("guide"),
         )
         meter = self._ready_meter()
 

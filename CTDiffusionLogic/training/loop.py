@@ -1,11 +1,11 @@
-"""The training loop: both stages in turn, a step of each, until the time or the epochs are over."""
+"""The training loop: the stages in turn, a step of each, until the time or the epochs are over."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,7 +16,7 @@ import torch
 
 from CTDiffusionLogic.allocator import keep_freed_memory
 from CTDiffusionLogic.atomic import atomic_file, failures_named
-from CTDiffusionLogic.bundle import save_model
+from CTDiffusionLogic.bundle import GUIDE, save_model
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.errors import CTDiffusionError, InputError
 from CTDiffusionLogic.fidelity.extractors import Extractor
@@ -93,12 +93,12 @@ def train_loop(
     if checkpoint is not None:
         step, hours = checkpoint.step, float(checkpoint.facts["hours"])
         factor = float(checkpoint.facts.get("rate_factor", 1.0))
-        for name, stage in stages.items():
+        for name, stage in _with_weights(stages, checkpoint.tensors):
             _load(stage.load_state, checkpoint.tensors, f"{name}.", options.run / "checkpoints")
         if is_first and (before := int(checkpoint.facts.get("processes", 1))) != processes:
             report("warning", {"message": _OTHER_COUNT.format(before=before, now=processes)})
     elif start_weights is not None:
-        for name, stage in stages.items():
+        for name, stage in _with_weights(stages, start_weights):
             _load(stage.load_weights, start_weights, f"{name}.", options.init)
     # A model that was trained before has its outlines: high noise would only undo what it knows of the rest.
     is_fine_tuning = bool(checkpoint.facts.get("fine_tuning")) if checkpoint else start_weights is not None
@@ -163,7 +163,7 @@ def train_loop(
         model = model_contents(
             options,
             corpus,
-            stages,
+            {name: stage for name, stage in stages.items() if stage.is_ready},
             fingerprints=fingerprints,
             step=step,
             epochs=facts["epochs"],
@@ -183,7 +183,8 @@ def train_loop(
     def measure() -> None:
         """How real the images are; whatever happens, the training goes on."""
         with ExitStack() as stack:
-            networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
+            ready = {n: stage for n, stage in stages.items() if stage.is_ready}
+            networks = {n: stack.enter_context(stage.averaged()) for n, stage in ready.items()}
             line = fidelity.measure(networks, step=step, hours=trained_hours())
         if line is not None:
             fidelity.keep_if_best(line, lambda measured: keeping(measured, is_best=True)())
@@ -350,6 +351,15 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf  # a line cut off by a kill
+
+
+def _with_weights(
+    stages: Mapping[str, StageTrainer], tensors: Mapping[str, torch.Tensor]
+) -> Iterator[tuple[str, StageTrainer]]:
+    """The stages to be loaded: all, but for a guide where the file is of a training without one; that begins anew."""
+    for name, stage in stages.items():
+        if name != GUIDE or any(key.startswith(f"{GUIDE}.") for key in tensors):
+            yield name, stage
 
 
 def _load(loader: Callable[[dict], None], tensors: dict[str, torch.Tensor], prefix: str, source: Path | None) -> None:

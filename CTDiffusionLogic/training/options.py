@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # the command reads presets before it knows whether torch is 
     from CTDiffusionLogic.corpus.plan import CorpusPlan
     from CTDiffusionLogic.noise import Parametrization
 
-StageName = Literal["anatomy", "detail"]
+StageName = Literal["anatomy", "detail", "guide"]
 #: That of ``fidelity.extractors``, which cannot be imported here: it needs numpy.
 DEFAULT_EXTRACTOR = "ctfeatures"
 
@@ -54,11 +54,31 @@ class StagePreset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuidePreset:
+    """A weaker network for anatomy, which guides it (:mod:`CTDiffusionLogic.guidance`): it learns the same in the same
+    way, but is smaller, and learns at fewer steps.
+
+    Args:
+        channels, refiner_channels, refiner_blocks, every: See :class:`StagePreset`. It has one layer per level.
+    """
+
+    channels: tuple[int, ...]
+    refiner_channels: int
+    refiner_blocks: int
+    every: int = 4
+
+    def of(self, anatomy: StagePreset) -> StagePreset:
+        """The stage that learns to guide ``anatomy``."""
+        return replace(anatomy, layers=1, **{f.name: getattr(self, f.name) for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """The stages and the recipe they share.
 
     Args:
         anatomy, detail: The stages; without anatomy it is a fine model's (:mod:`CTDiffusionLogic.fine`).
+        guide: Of anatomy.
         slices: K, slices of a slab.
         patch: Pixels per side of a detail patch.
         image_size: Pixels per side of the images the model makes, where nothing else is asked for.
@@ -72,6 +92,7 @@ class Preset:
 
     anatomy: StagePreset | None = None
     detail: StagePreset
+    guide: GuidePreset | None = None
     slices: int = 8
     patch: int = 64
     image_size: int = 256
@@ -84,7 +105,12 @@ class Preset:
     @property
     def stages(self) -> dict[StageName, StagePreset]:
         """The stages it trains, by name."""
-        return {"anatomy": self.anatomy, "detail": self.detail} if self.anatomy else {"detail": self.detail}
+        named: dict[StageName, StagePreset | None] = {
+            "anatomy": self.anatomy,
+            "detail": self.detail,
+            "guide": self.guide.of(self.anatomy) if self.guide and self.anatomy else None,
+        }
+        return {name: stage for name, stage in named.items() if stage}
 
     def coarse_size(self, image_size: int) -> int:
         """Pixels per side of the images that the detail stage refines."""
@@ -102,7 +128,7 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "standard": Preset(
         anatomy=StagePreset(
-            channels=(56, 96, 128),
+            channels=(56, 96),
             layers=2,
             attention=True,
             batch=12,
@@ -118,7 +144,7 @@ PRESETS: dict[str, Preset] = {
             refiner_blocks=3,
         ),
         detail=StagePreset(
-            channels=(48, 72, 96),
+            channels=(48, 72),
             layers=1,
             attention=False,
             batch=8,
@@ -129,6 +155,7 @@ PRESETS: dict[str, Preset] = {
             parametrization="edm",
             every=2,
         ),
+        guide=GuidePreset(channels=(24, 40), refiner_channels=16, refiner_blocks=2),
         decay_steps=1000,
         ema_decay=0.998,
     ),
@@ -158,6 +185,7 @@ PRESETS: dict[str, Preset] = {
             sigma_floor=0.0,
             parametrization="edm",
         ),
+        guide=GuidePreset(channels=(8, 16), refiner_channels=8, refiner_blocks=1),
         patch=32,
         warmup_steps=20,
     ),
@@ -188,6 +216,7 @@ PRESETS: dict[str, Preset] = {
             sigma_floor=0.0,
             parametrization="edm",
         ),
+        guide=GuidePreset(channels=(48, 72), refiner_channels=24, refiner_blocks=2),
         patch=96,
         warmup_steps=500,
         decay_steps=10000,

@@ -31,7 +31,7 @@ from bench_tools import Goal, count_flop, get_model, machine, nothing_known, pea
 from CTDiffusionLogic.denoiser.network import SlabDenoiser
 from CTDiffusionLogic.device import format_bytes
 from CTDiffusionLogic.generation import GenerationRequest, generate
-from CTDiffusionLogic.guidance import GUIDED_FROM
+from CTDiffusionLogic.guidance import GUIDED_FROM, GUIDED_TO
 from CTDiffusionLogic.sampling import DDPM_STEPS, SAMPLERS, Pass, ddpm_times, sample_ancestral
 from CTDiffusionLogic.slab_plan import plan_volume
 from CTDiffusionLogic.training.options import WHOLE_PRESETS
@@ -123,11 +123,15 @@ def measure_ours(args: argparse.Namespace, slices: int) -> dict:
     )
     sampler = SAMPLERS[facts["sampler"]]
     levels = sampler.times("anatomy", int(facts["steps"]))[:-1]
-    guided = sum(t >= GUIDED_FROM for t in levels) / len(levels) if float(facts["guidance"]) != 1 else 0.0
-    anatomy = len(slabs.anatomy) * round(sampler.passes(len(levels)) * (1 + guided))
+    is_guided, guide = float(facts["guidance"]) != 1, model.guide
+    twice = sum(t >= GUIDED_FROM for t in levels) / len(levels) if is_guided and guide is None else 0.0
+    anatomy = len(slabs.anatomy) * round(sampler.passes(len(levels)) * (1 + twice))
     detail = len(slabs.detail) * sampler.passes(int(facts["detail_steps"]))
     flop = anatomy * count_flop(model.anatomy, plan["anatomy_size"])
     flop += detail * count_flop(model.detail, plan["image_size"])
+    if is_guided and guide is not None:
+        passes = sampler.passes(len(levels)) / len(levels) * sum(t <= GUIDED_TO for t in levels)
+        flop += round(len(slabs.anatomy) * passes) * count_flop(guide, plan["anatomy_size"])
     how = f"{facts['sampler']} {facts['steps']} + {facts['detail_steps']}"
     return {"seconds": seconds, "passes": anatomy + detail, "flop": flop, "how": how}
 

@@ -3,11 +3,11 @@
     python Testing/benchmarks/sampling_cost.py [--model MODEL] [--run RUN | --real SCANS...] [--sampler NAME]
 
 Short volumes at fixed places along the body are made with different numbers of steps, of one stage at a time while the
-other has the model's own. For each: passes over a slab (a guided step takes two), seconds, the Fréchet distance to
-real stretches at the same places (mean of three planes, as trainings measure it; floor: real scans of other patients),
-and, where the stage's sampler draws no noise on the way, the distance to the same volumes with many steps of that
-stage (root mean square of HU where there is body). RUN is the folder of the model's training; --real names scans that
-it never saw. Without either there are no Fréchet distances.
+other has the model's own. For each: passes over a slab (a step guided without a guide takes two, a guide's own are not
+counted), seconds, the Fréchet distance to real stretches at the same places (mean of three planes, as trainings
+measure it; floor: real scans of other patients), and, where the stage's sampler draws no noise on the way, the
+distance to the same volumes with many steps of that stage (root mean square of HU where there is body). RUN is the
+folder of the model's training; --real names scans that it never saw. Without either there are no Fréchet distances.
 
 The knee of a stage: the fewest steps whose Fréchet distance lies within 5 % of the best in its sweep. A model may have
 more: Fréchet distances do not see whether the widest patterns keep their strength and the finest their place, and the
@@ -202,14 +202,18 @@ def measure(
     if known is not None:
         return replace(known, sweep=sweep, distance_hu=distance)
     figures = meter.compare([to_lab_volume(v, id=f"synthetic {n}") for n, v in enumerate(volumes)]) if meter else {}
-    return Row(sweep, *steps, count_passes(model.card["sampling"], *steps), seconds, distance, figures)
+    passes = count_passes(model.card["sampling"], *steps, has_guide=model.guide is not None)
+    return Row(sweep, *steps, passes, seconds, distance, figures)
 
 
-def count_passes(sampling: dict[str, Any], steps: int, detail_steps: int) -> tuple[int, int]:
-    """Passes over a slab, anatomy and detail."""
+def count_passes(
+    sampling: dict[str, Any], steps: int, detail_steps: int, *, has_guide: bool = False
+) -> tuple[int, int]:
+    """Passes over a slab, anatomy and detail; not a guide's."""
     sampler, guidance = SAMPLERS[sampling["sampler"]], float(sampling.get("guidance", 1.0))
     levels = sampler.levels("anatomy", steps, sigma_min=sampling.get("anatomy_sigma_min"))
-    return sum(passes_at(t, guidance) for t in levels), len(sampler.levels("detail", detail_steps))
+    anatomy = len(levels) if has_guide else sum(passes_at(t, guidance) for t in levels)
+    return anatomy, len(sampler.levels("detail", detail_steps))
 
 
 def distance_hu(volumes: Sequence[CTVolume], reference: Sequence[CTVolume]) -> float:

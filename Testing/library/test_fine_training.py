@@ -52,7 +52,7 @@ def trained(scans, tmp_path_factory):
 def test_presets_say_what_they_train():
     assert {name for name, preset in PRESETS.items() if name not in WHOLE_PRESETS} == {"fine"}
     assert PRESETS["fine"].stages.keys() == {"detail"}
-    assert PRESETS["standard"].stages.keys() == {"anatomy", "detail"}
+    assert PRESETS["standard"].stages.keys() == {"anatomy", "detail", "guide"}
     assert TrainOptions(data=(), run=None, preset="fine").image_size == 512
     assert TrainOptions(data=(), run=None).image_size == 256
     assert PRESETS["fine"].coarse_size(512) == 256

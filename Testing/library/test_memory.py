@@ -8,7 +8,7 @@ import torch
 from CTDiffusionLogic.denoiser.network import DenoiserConfig
 from CTDiffusionLogic.memory import LARGEST_BATCH, PER_THREAD, batch_size, is_out_of_memory, slab_bytes
 
-DETAIL = DenoiserConfig(stage="detail", channels=(48, 72, 96), layers=1, attention=False)
+DETAIL = DenoiserConfig(stage="detail", channels=(48, 72), layers=1, attention=False)
 ANATOMY = DenoiserConfig(stage="anatomy")
 
 

@@ -251,6 +251,13 @@ def test_the_library_and_the_estimate_agree(model):
     assert GenerateEstimate.workOf(guided, slices=9, spacingMm=3.0) > GenerateEstimate.workOf(
         card, slices=9, spacingMm=3.0
     )
+    # A guide is a smaller network: its passes cost less than a second one of the network itself.
+    smaller = {**card["stages"]["anatomy"], "channels": [8, 16]}
+    withGuide = {**guided, "stages": {**card["stages"], "guide": smaller}}
+    plain, byGuide, byItself = (
+        GenerateEstimate.workOf(one, slices=9, spacingMm=3.0) for one in (card, withGuide, guided)
+    )
+    assert plain < byGuide < byItself
     for stage, size in (("anatomy", 32), ("detail", 64)):
         config = DenoiserConfig.from_dict(card["stages"][stage])
         assert GenerateEstimate.slabBytes(card["stages"][stage], size) == memory.slab_bytes(config, size)
