@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from CTDiffusionLogic.corpus.augment import crop_box, draw_crop, jitter_hu
+from CTDiffusionLogic.corpus.augment import crop_box, draw_crop, draw_height, jitter_hu
 from CTDiffusionLogic.corpus.plan import CorpusPlan, ScanPlan
 from CTDiffusionLogic.corpus.resample import BODY_HU
 from CTDiffusionLogic.denoiser.coarse import downsample, interpolate_along_z, to_residual, upsample
@@ -52,7 +52,7 @@ def anatomy_slab(
     crop = draw_crop(plan.image_size, rng)
     images = torch.from_numpy(jittered_intensity(crop.cut(hu, positions), rng))
     x0 = downsample(images, (plan.anatomy_size, plan.anatomy_size)).numpy()
-    offsets = (positions - positions.mean()) * scan.gap_mm
+    offsets = (positions - positions.mean()) * scan.gap_mm * draw_height(rng)
     body = scan.body_mm + positions.mean() * scan.gap_mm + rng.normal(0, 8.0)
     pixel = scan.pixel_mm * plan.image_size / plan.anatomy_size * crop.pixel_factor
     return Slab(
