@@ -117,19 +117,22 @@ CHOICES: dict[str, Choice] = {
     "known slices: more often": Choice(question="known slices", data=("known often",)),
     "known slices never corrupted": Choice(question="known slices", data=("known clean",)),
     "known slices corrupted twice as much": Choice(question="known slices", data=("known noisy",)),
-    "wide and shallow": Choice(question="shape", network={"channels": (24, 48)}),
-    "deep and narrow": Choice(question="shape", network={"channels": (16, 40, 64), "layers": 2}),
-    "one more level": Choice(question="shape", network={"channels": (24, 40, 48, 64)}),
-    "4x unshuffle, wide": Choice(question="shape", network={"unshuffle": 4, "channels": (48, 80, 128)}),
+    "three levels": Choice(question="shape", network={"channels": (24, 40, 64)}),
+    "one level": Choice(question="shape", network={"channels": (32,), "layers": 2}),
+    "wider": Choice(question="shape", network={"channels": (32, 56)}),
+    "deep and narrow": Choice(question="shape", network={"channels": (16, 32), "layers": 2}),
+    "4x unshuffle, wide": Choice(question="shape", network={"unshuffle": 4, "channels": (48, 80)}),
     "no attention": Choice(question="shape", network={"attention": False}),
     "attention at the bottleneck, too": Choice(question="shape", network={"mid_attention": True}),
-    "no refiner, wider": Choice(question="shape", network={"refiner_channels": 0, "channels": (32, 48, 64)}),
+    "no refiner, wider": Choice(question="shape", network={"refiner_channels": 0, "channels": (32, 48)}),
     "larger refiner, narrower": Choice(
-        question="shape", network={"refiner_channels": 24, "refiner_blocks": 2, "channels": (16, 32, 56)}
+        question="shape", network={"refiner_channels": 24, "refiner_blocks": 2, "channels": (16, 32)}
     ),
-    "no augmentation": Choice(question="augmentation", data=("no crop", "no jitter")),
+    "no augmentation": Choice(question="augmentation", data=("no crop", "no height", "no jitter")),
     "no crop": Choice(question="augmentation", data=("no crop",)),
+    "half the crop": Choice(question="augmentation", data=("half the crop",)),
     "twice the crop": Choice(question="augmentation", data=("twice the crop",)),
+    "no height": Choice(question="augmentation", data=("no height",)),
     "AdamW for all": Choice(question="optimisation", optimiser={"muon": False}),
     "AdamW for all, 0.4 times the learning rate": Choice(
         question="optimisation", optimiser={"muon": False, "learning_rate": 0.4}
@@ -203,6 +206,12 @@ def _whole(size: int, rng: np.random.Generator) -> Crop:
     return Crop(0, 0, size, size, 1.0)
 
 
+def _half(size: int, rng: np.random.Generator) -> Crop:
+    once = _crop(size, rng)
+    height, width = ((side + size) // 2 for side in (once.height, once.width))
+    return Crop(once.top // 2, once.left // 2, height, width, (1 + once.pixel_factor) / 2)
+
+
 def _twice(size: int, rng: np.random.Generator) -> Crop:
     once = _crop(size, rng)
     height, width = (max(16, 2 * side - size) for side in (once.height, once.width))
@@ -223,7 +232,9 @@ DATA_CHANGES: dict[str, tuple[str, Callable[..., Any]]] = {
     "known clean": ("corrupt_known", lambda x0, rng: x0),
     "known noisy": ("corrupt_known", _noisy),
     "no crop": ("draw_crop", _whole),
+    "half the crop": ("draw_crop", _half),
     "twice the crop": ("draw_crop", _twice),
+    "no height": ("draw_height", lambda rng: 1.0),
     "no jitter": ("jitter_hu", lambda hu, rng: np.asarray(hu)),
 }
 

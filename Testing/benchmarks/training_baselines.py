@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +71,26 @@ class Slices(Dataset):
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """When to stop: ``minutes`` of training, or ``steps``."""
+    """When to stop: ``minutes`` of processor time, ``steps``, or ``tflop`` of arithmetic; what comes first.
 
-    minutes: float | None
-    steps: int | None
+    Arithmetic alone is the same beside other work, too, on processors whose cores share what they compute with.
+    """
+
+    minutes: float | None = None
+    steps: int | None = None
+    tflop: float | None = None
+
+    def of_steps(self, flop: int) -> Budget:
+        """The same with the arithmetic in steps of ``flop`` for each pass over a batch; training takes three."""
+        if self.tflop is None:
+            return self
+        steps = max(1, round(1e12 * self.tflop / (3 * flop)))
+        return replace(self, tflop=None, steps=steps if self.steps is None else min(steps, self.steps))
 
     def share(self, step: int, began: float) -> float:
-        """Part of it that ``step`` steps since ``began`` (time.monotonic) have spent."""
+        """Part of it that ``step`` steps since ``began`` (time.process_time) have spent."""
         by_steps = 0.0 if self.steps is None else step / self.steps
-        return max(by_steps, 0.0 if self.minutes is None else (time.monotonic() - began) / (60 * self.minutes))
+        return max(by_steps, 0.0 if self.minutes is None else (time.process_time() - began) / (60 * self.minutes))
 
     def is_spent(self, step: int, began: float) -> bool:
         """Whether ``step`` steps since ``began`` are enough."""
@@ -110,22 +121,22 @@ def run_baseline(
     }
     rate = options.get("learning_rate")
     device = torch.device("cpu")
+    network = monai_network(**shape) if library == "MONAI" else diffusers_network(size=size, **shape)
+    flop = _flop(network, size, library)
+    budget = budget.of_steps(flop * batch)
     if library == "MONAI":
-        network = monai_network(**shape)
         loop = monai_loop(network, device, learning_rate=rate)
     else:
-        network = diffusers_network(size=size, **shape)
         planned = budget.steps or round(60 * (budget.minutes or 1) / _seconds_a_step(network, batch, size))
         loop = diffusers_loop(
             network, device, call=lambda n, x, t: n(x, t, return_dict=False)[0], learning_rate=rate, steps=planned
         )
-    flop = _flop(network, size, library)
     stream = batches(data, batch, workers=0)
-    step, losses, began = 0, [], time.monotonic()
+    step, losses, began = 0, [], time.process_time()
     while not budget.is_spent(step, began):
         losses.append(loop.step(next(stream)))
         step += 1
-    seconds = time.monotonic() - began
+    seconds = time.process_time() - began
     loop.averaged()
     began = time.monotonic()
     sample = monai_sample if library == "MONAI" else diffusers_sample

@@ -1,13 +1,14 @@
-"""Choices of the training recipe, each trained for the same time on the same data: what matters, and by how much.
+"""Choices of the training recipe, each trained as much on the same data: what matters, and by how much.
 
-    python Testing/benchmarks/training_choices.py --run RUN --minutes 5 [--questions ...] [--choices ...] [--seeds 1]
+    python Testing/benchmarks/training_choices.py --run RUN --tflop 10 [--questions ...] [--choices ...] [--seeds 1]
     python Testing/benchmarks/training_choices.py --table build/bench/choices.jsonl
 
 RUN is the folder of a training (its plan and cache are used, and only read; hold at least one patient out). Each
 choice (:mod:`choices`; ``--list`` names them) trains a small anatomy network, or with ``--network shipped`` the
-shipped one, from the same seed for the same minutes; other libraries' recipes (:mod:`training_baselines`) train 2D
-images of the same scans as long. Every result is appended to ``--out`` at once, and what is there already is not
-trained again: a table can be made in pieces, each with ``--total-minutes``. A choice that is interrupted is lost.
+shipped one, from the same seed with the same arithmetic (or for ``--minutes`` of processor time); other libraries'
+recipes (:mod:`training_baselines`) train 2D images of the same scans with as much. Every result is appended to
+``--out`` at once, and what is there already is not trained again: a table can be made in pieces, each with
+``--total-minutes``. A choice that is interrupted is lost.
 
 The table: steps and TFLOP of training (three passes a slab), GFLOP of a pass for each slice that it makes, the error
 of the clean estimate on held-out slabs at three noise levels (root mean square, in intensities; means the same for all
@@ -49,11 +50,11 @@ BATCH = 12
 EMA_DECAY = PRESETS["standard"].ema_decay
 COOLDOWN = TrainOptions.cooldown
 #: The shipped network's shape at a sixth of its FLOPs.
-SMALL: dict[str, Any] = {"channels": (24, 40, 64), "layers": 1, "refiner_channels": 16, "refiner_blocks": 2}
+SMALL: dict[str, Any] = {"channels": (24, 40), "layers": 1, "refiner_channels": 16, "refiner_blocks": 2}
 #: Noise levels of the table.
 SHOWN = (0.1, 0.5, 0.9)
 #: Lines of equal values here belong into one table.
-SETTINGS = ("network", "minutes", "steps", "volumes")
+SETTINGS = ("network", "tflop", "minutes", "steps", "volumes")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -91,8 +92,9 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="folder of a training")
-    parser.add_argument("--minutes", type=float, default=5.0, help="of training for each choice")
-    parser.add_argument("--steps", type=int, help="stop after so many steps, whatever the time")
+    parser.add_argument("--tflop", type=float, help="of training for each choice (default: 10, where nothing is said)")
+    parser.add_argument("--minutes", type=float, help="of processor time of training, at most")
+    parser.add_argument("--steps", type=int, help="of training, at most")
     parser.add_argument("--total-minutes", type=float, default=float("inf"), help="begin no choice after as many")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--questions", nargs="+", default=list(QUESTIONS), choices=QUESTIONS)
@@ -109,6 +111,8 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(words)
     if not args.run and not args.table and not args.list:
         parser.error("Name the folder of a training with --run.")
+    if args.tflop is None and args.minutes is None and args.steps is None:
+        args.tflop = 10.0
     return args
 
 
@@ -121,7 +125,7 @@ def run_choice(
     choice: Choice, args: argparse.Namespace, plan: CorpusPlan, cache: Path, meter: AnatomyMeter, *, seed: int
 ) -> dict[str, Any]:
     """Train (or take trained weights), measure; returns the facts of the row."""
-    budget = Budget(minutes=args.minutes, steps=args.steps)
+    budget = Budget(minutes=args.minutes, steps=args.steps, tflop=args.tflop)
     if choice.baseline:
         return run_baseline(
             choice.baseline,
@@ -194,6 +198,7 @@ def train(
         1000, float(choice.optimiser.get("cooldown", COOLDOWN))
     )  # in thousandths of the budget
     optimizers = optimizers_of(choice, network)
+    budget = budget.of_steps(batch * count_flop(network, plan.anatomy_size))
     is_shipped = choice is CHOICES[SHIPPED]
     averages = {
         decay: EMAModel(network.parameters(), decay=decay, use_ema_warmup=True, power=0.75, foreach=True)
@@ -206,7 +211,7 @@ def train(
     with data_as(choice):
         ready = stream.batches(itertools.count(), threads=0)  # as trainings on CPUs do
         next(ready)  # the first one takes what the loop does not: opening files
-        began = time.monotonic()
+        began = time.process_time()
         while not budget.is_spent(step, began):
             x0, conditions = next(ready)
             rate = learning_rate(step, peak=peak, warmup_steps=50, decay_steps=preset.decay_steps)
@@ -227,7 +232,7 @@ def train(
             for average in averages.values():
                 average.step(network.parameters())
             step += 1
-        seconds = time.monotonic() - began
+        seconds = time.process_time() - began
         ready.close()
     facts = {"done_steps": step, "seconds": seconds, "batch": batch}
     if is_shipped:
@@ -301,14 +306,15 @@ def tables(lines: Sequence[Mapping[str, Any]]) -> str:
         return "No results yet."
     found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for line in lines:
-        found.setdefault(tuple(line[key] for key in SETTINGS), []).append(line)
+        found.setdefault(tuple(line.get(key) for key in SETTINGS), []).append(line)
     return "\n\n".join(_one_table(dict(zip(SETTINGS, key, strict=True)), rows) for key, rows in found.items())
 
 
 def _one_table(setting: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
     floor = next((number(line["frechet_floor"]) for line in lines if "frechet_floor" in line), "")
-    steps = f", at most {setting['steps']} steps" if setting["steps"] else ""
-    head = f"{setting['minutes']:g} minutes of training each{steps}; {setting['network']} network; "
+    units = {"tflop": "TFLOP", "minutes": "minutes of processor time", "steps": "steps"}
+    budget = ", ".join(f"at most {setting[key]:g} {unit}" for key, unit in units.items() if setting.get(key))
+    head = f"{budget} of training each; {setting['network']} network; "
     head += f"{setting['volumes']} volumes measured; {lines[0]['machine']}"
     head += f"; real scans of other patients reach {floor}" if floor else ""
     columns = ("choice", "question", "seeds", "steps", "TFLOP", "GFLOP a slice")
