@@ -1,11 +1,12 @@
 """How wrong a model's estimate of the clean slab is, at each noise level.
 
-    python Testing/benchmarks/denoiser_error.py MODEL --run RUN [--batches 3]
+    python Testing/benchmarks/denoiser_error.py MODEL --run RUN [--batches 3] [--without-lowest-level]
 
 RUN is the folder of a training whose plan and cache serve as data (of the model's own training: "train" are slabs
 it saw). Printed: the root mean square error on slabs of which nothing is known, in the stage's own units, for sigma
 = t / (1 - t). A row that stops falling with sigma shows the finest structure the network can draw; where it lies above
-sigma, the noisy slab itself would have been the better estimate.
+sigma, the noisy slab itself would have been the better estimate. With ``--without-lowest-level`` what the U-Net's
+lowest level of resolution gives is set to zero: a level whose rows stay the same has learnt nothing.
 """
 
 from __future__ import annotations
@@ -47,11 +48,14 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--batches", type=int, default=3)
+    parser.add_argument("--without-lowest-level", action="store_true")
     args = parser.parse_args()
     plan, cache = CorpusPlan.load(args.run / "plan.json"), args.run / "cache"
     networks = load_denoisers(load_model(args.model), "cpu")
     print(f"{'sigma':<18}" + "".join(f"{sigma:>8}" for sigma in SIGMAS))
     for network in networks:
+        if args.without_lowest_level:
+            network.unet.up_blocks[0].register_forward_hook(lambda _block, _given, made: torch.zeros_like(made))
         for split in ("train", "held-out"):
             stage = network.config.stage
             stream = SlabStream(

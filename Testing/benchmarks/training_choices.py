@@ -54,7 +54,7 @@ SMALL: dict[str, Any] = {"channels": (24, 40), "layers": 1, "refiner_channels": 
 #: Noise levels of the table.
 SHOWN = (0.1, 0.5, 0.9)
 #: Lines of equal values here belong into one table.
-SETTINGS = ("network", "tflop", "minutes", "steps", "volumes")
+SETTINGS = ("network", "at_most_tflop", "minutes", "steps", "volumes")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -92,7 +92,13 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="folder of a training")
-    parser.add_argument("--tflop", type=float, help="of training for each choice (default: 10, where nothing is said)")
+    parser.add_argument(
+        "--tflop",
+        dest="at_most_tflop",
+        type=float,
+        metavar="TFLOP",
+        help="of training for each choice (default: 10, where nothing is said)",
+    )
     parser.add_argument("--minutes", type=float, help="of processor time of training, at most")
     parser.add_argument("--steps", type=int, help="of training, at most")
     parser.add_argument("--total-minutes", type=float, default=float("inf"), help="begin no choice after as many")
@@ -111,8 +117,8 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(words)
     if not args.run and not args.table and not args.list:
         parser.error("Name the folder of a training with --run.")
-    if args.tflop is None and args.minutes is None and args.steps is None:
-        args.tflop = 10.0
+    if args.at_most_tflop is None and args.minutes is None and args.steps is None:
+        args.at_most_tflop = 10.0
     return args
 
 
@@ -125,7 +131,7 @@ def run_choice(
     choice: Choice, args: argparse.Namespace, plan: CorpusPlan, cache: Path, meter: AnatomyMeter, *, seed: int
 ) -> dict[str, Any]:
     """Train (or take trained weights), measure; returns the facts of the row."""
-    budget = Budget(minutes=args.minutes, steps=args.steps, tflop=args.tflop)
+    budget = Budget(minutes=args.minutes, steps=args.steps, tflop=args.at_most_tflop)
     if choice.baseline:
         return run_baseline(
             choice.baseline,
@@ -312,7 +318,7 @@ def tables(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def _one_table(setting: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
     floor = next((number(line["frechet_floor"]) for line in lines if "frechet_floor" in line), "")
-    units = {"tflop": "TFLOP", "minutes": "minutes of processor time", "steps": "steps"}
+    units = {"at_most_tflop": "TFLOP", "minutes": "minutes of processor time", "steps": "steps"}
     budget = ", ".join(f"at most {setting[key]:g} {unit}" for key, unit in units.items() if setting.get(key))
     head = f"{budget} of training each; {setting['network']} network; "
     head += f"{setting['volumes']} volumes measured; {lines[0]['machine']}"

@@ -204,6 +204,22 @@ def test_denoiser_error_prints_a_row_for_each_stage_and_split(load, noise_model,
     ]
 
 
+def test_without_its_lowest_level_a_network_that_uses_it_errs_more(load, noise_model, run, capsys, monkeypatch):
+    benchmark = load("denoiser_error")
+    networks = benchmark.load_denoisers(benchmark.load_model(noise_model))
+    for network in networks:  # random ones begin by giving nothing
+        torch.nn.init.normal_(network.unet.conv_out.weight)
+    monkeypatch.setattr(benchmark, "load_denoisers", lambda *_: networks)
+    monkeypatch.setattr(benchmark, "SIGMAS", (3.2,))
+    rows = []
+    for words in ([], ["--without-lowest-level"]):
+        call = ["denoiser_error.py", str(noise_model), "--run", str(run), "--batches", "1", *words]
+        monkeypatch.setattr(sys, "argv", call)
+        benchmark.main()
+        rows.append(capsys.readouterr().out.splitlines()[1:])
+    assert all(one != other for one, other in zip(*rows, strict=True)), rows
+
+
 def test_sampler_on_model_prints_both_stages(load, noise_model, capsys, monkeypatch):
     benchmark = load("sampler_on_model")
     monkeypatch.setattr(benchmark, "REFERENCE", benchmark.power_times(3))
