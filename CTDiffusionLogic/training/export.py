@@ -22,19 +22,19 @@ from CTDiffusionLogic.training.run_fingerprints import ModelFingerprints
 
 #: The newest model in a run folder, and the best; see :mod:`CTDiffusionLogic.training.fidelity_best`.
 MODEL, BEST_MODEL = "model.safetensors", "model-best.safetensors"
-#: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`. Guidance closes outlines (compared by eye, 1 and
-#: 1.5) and costs a second pass at nearly every step; the Frechet distance to held-out patients hardly tells (68, 70
-#: and 73 with 1, 1.5 and 2). Made anatomy keeps a grain about as strong as its network's own error
+#: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`. Of the guidance there is a table, too
+#: (``Testing/benchmarks/CHOICES.md``). Made anatomy keeps a grain about as strong as its network's own error
 #: (``Testing/benchmarks/denoiser_error.py``), which piles up from level to level of the slab plan and becomes streaks
 #: in air. So its last estimate is taken at a noise where that error is no larger, and the detail stage is told of what
-#: grain is left (70.4 at 0.4 and 0.12, 70.6 at 0.2 and 0.1, 71.2 at 0.4 and 0.06; by eye the first's air is cleanest).
+#: grain is left. A guide takes some of the grain away: with one, the Frechet distance to held-out patients was 40.7 at
+#: 0.2 and 0.06, 44.7 at 0.4 and 0.12, 46.1 at 0.4 and 0.06, and bone is sharper; without one they were alike.
 SAMPLING: dict[str, Any] = {
     "sampler": DEFAULT_SAMPLER,
     "anatomy_steps": ANATOMY_STEPS,
     "detail_steps": DETAIL_STEPS,
     "guidance": 1.5,
-    "anatomy_sigma_min": 0.4,
-    "coarse_noise": 0.12,
+    "anatomy_sigma_min": 0.2,
+    "coarse_noise": 0.06,
 }
 
 _NOT_FOR_PATIENTS = "Not for diagnosis or treatment. Volumes are synthetic and show no real patient."

@@ -102,8 +102,8 @@ def train_loop(
             _load(stage.load_weights, start_weights, f"{name}.", options.init)
     # A model that was trained before has its outlines: high noise would only undo what it knows of the rest.
     is_fine_tuning = bool(checkpoint.facts.get("fine_tuning")) if checkpoint else start_weights is not None
-    for stage in stages.values():
-        stage.is_fine_tuning = is_fine_tuning
+    for name, stage in stages.items():
+        stage.is_fine_tuning = is_fine_tuning and name != GUIDE  # it is to learn less than the others, and anew
     steps_per_epoch = epoch_steps(corpus, preset, processes)
     last_step = math.inf if options.epochs is None else options.epochs * steps_per_epoch
     fall = LevelFall(end=preset.level_steps)

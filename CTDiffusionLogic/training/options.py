@@ -65,7 +65,7 @@ class GuidePreset:
     channels: tuple[int, ...]
     refiner_channels: int
     refiner_blocks: int
-    every: int = 4
+    every: int = 2
 
     def of(self, anatomy: StagePreset) -> StagePreset:
         """The stage that learns to guide ``anatomy``."""

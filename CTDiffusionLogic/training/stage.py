@@ -25,8 +25,10 @@ from CTDiffusionLogic.training.schedule import LevelFall, learning_rate
 STAGES: tuple[StageName, ...] = ("anatomy", "detail", "guide")
 #: Noise of these fixed batches measures the held-out loss, the same at every epoch.
 HELD_OUT_BATCHES = 4
-#: Steps from which a guide is good enough to guide: away from one that knows nothing, images only become brighter.
-GUIDE_READY = 250
+#: Steps from which a guide is good enough to guide: away from one that knows little, images only become brighter. On
+#: the way to the bundled model the Frechet distance to held-out patients was 64 with a guide of 214 steps, 43 with one
+#: of 789.
+GUIDE_READY = 500
 #: Share of the learning rate for fine-tuning. With all of it the bundled model's loss on held-out slabs rose from
 #: 0.1135 to 0.1216 over the first three epochs; with half of it, it fell to 0.1108.
 FINE_TUNING_RATE = 0.5
