@@ -2,8 +2,9 @@
 
 With a guide, a smaller network that has learnt less of the same (Karras et al. 2024, "Guiding a diffusion model with a
 bad version of itself"): both err in the same directions, the guide more so, and away from it lie sharper, closed
-organs. It is what makes a network that was trained for hours draw ribs: of the bundled torso model, whose Frechet
-distance to held-out patients is 58 without it, ``Testing/benchmarks/CHOICES.md`` has the table.
+organs. It took the bundled torso model of its time from a Frechet distance to held-out patients of 58 to one of 41
+(``Testing/benchmarks/CHOICES.md``). Only slabs that begin from nothing are guided: between known slices guidance would
+exaggerate whatever is new, and neighbours would differ too much (by 76 HU at 3 mm instead of 60; real scans 56).
 
 Without a guide, classifier-free: away from what the denoiser would make of any body, towards this body and place (Ho &
 Salimans 2022), limited to the high noise levels, where the outline and the organs are decided (Kynkaanniemi et al.
@@ -46,12 +47,16 @@ def guided_estimate(
         t: Their noise level.
         conditions: Of the slabs.
         strength: 1 for no guidance and no second pass; 2 doubles the difference from the second pass.
-        guide: A worse denoiser; without one the second pass is not told class, body position and body box.
+        guide: A worse denoiser, which guides slabs of which nothing is known; without one the second pass is not told
+            class, body position and body box.
     """
     levels = torch.full((len(x_t),), t, device=x_t.device)
     told = denoiser(x_t, levels, conditions)
     if guide is not None:
-        return told if strength == 1 or t > GUIDED_TO else torch.lerp(guide(x_t, levels, conditions), told, strength)
+        if strength == 1 or t > GUIDED_TO:
+            return told
+        beyond = torch.lerp(guide(x_t, levels, conditions), told, strength)
+        return torch.where(conditions.mask.any(dim=1)[:, None, None, None], told, beyond)
     if passes_at(t, strength) == 1:
         return told
     untold = denoiser(x_t, levels, conditions.without_body())

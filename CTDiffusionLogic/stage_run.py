@@ -174,12 +174,14 @@ class StageRun:
         conditions = conditions.to(self.device)
         generators = [slice_generators(self.seed, self.name, slab.positions) for slab in slabs]
         count = len(slabs)
+        is_guided = self.guide is None or not all(slab.known for slab in slabs)
+        strength = self.guidance if is_guided else 1.0
 
         def noise() -> Tensor:
             return draw_slices(generators, (self.size, self.size)).to(self.device)
 
         def model(x: Tensor, t: float) -> Tensor:
-            return guided_estimate(self.denoiser, x, t, conditions, strength=self.guidance, guide=self.guide)
+            return guided_estimate(self.denoiser, x, t, conditions, strength=strength, guide=self.guide)
 
         def report(step: Pass) -> None:
             cost = self.costs[step.number]

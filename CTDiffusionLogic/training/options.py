@@ -123,7 +123,7 @@ class Preset:
 
 #: "standard" is the bundled model's, as it was trained at last; "tiny" proves that a pipeline works and makes poor
 #: images; "large" wants a GPU. Two levels of resolution do: what a third gave, after hours of training, could be set
-#: to zero without a change of any error (``Testing/benchmarks/CHOICES.md``), and it had two thirds of the weights.
+#: to zero without a change of any error (``Testing/benchmarks/CHOICES.md``), and it had more than half of the weights.
 #: "fine" makes 512 x 512 of other models' 256 x 256: few features on many pixels, and convolutions at full resolution
 #: for grain of one pixel. A pass over 8 slices takes 0.78 s of one core (EPYC), one of the standard detail stage at
 #: 256 x 256 0.27 s.

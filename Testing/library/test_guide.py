@@ -9,6 +9,7 @@ import torch
 from tiny_generation import CARD, Wrapped, tiny_denoisers, tiny_model
 
 from CTDiffusionLogic.bundle import load_model, save_model
+from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.denoiser.network import SlabDenoiser
 from CTDiffusionLogic.errors import ModelFileError
 from CTDiffusionLogic.generation import GenerationModel, GenerationRequest, generate
@@ -35,6 +36,17 @@ def guided_model(strength=1.5):
     return dataclasses.replace(tiny_model(), guide=tiny_guide(), card=card)
 
 
+def nothing_known(count=1):
+    return SlabConditions(
+        known=torch.zeros(count, 8, 4, 4),
+        mask=torch.zeros(count, 8),
+        offsets_mm=torch.zeros(count, 8),
+        body_mm=torch.zeros(count),
+        pixel_mm=torch.ones(count),
+        label=torch.zeros(count, dtype=torch.int64),
+    )
+
+
 @pytest.mark.parametrize(("strength", "expected"), [(0.0, 1.0), (1.0, 3.0), (1.5, 4.0)])
 def test_the_estimate_lies_beyond_the_better_one_seen_from_the_worse(strength, expected):
     def estimate(t):
@@ -42,7 +54,7 @@ def test_the_estimate_lies_beyond_the_better_one_seen_from_the_worse(strength, e
             lambda x, *_: torch.full_like(x, 3.0),
             torch.zeros(1, 8, 4, 4),
             t,
-            None,
+            nothing_known(),
             strength=strength,
             guide=lambda x, *_: torch.full_like(x, 1.0),
         )
@@ -50,6 +62,25 @@ def test_the_estimate_lies_beyond_the_better_one_seen_from_the_worse(strength, e
     assert torch.allclose(estimate(0.1), torch.tensor(expected))
     assert torch.allclose(estimate(GUIDED_TO), torch.tensor(expected))
     assert torch.equal(estimate(0.99), torch.full((1, 8, 4, 4), 3.0)), "at high noise the better one alone"
+
+
+def test_slabs_with_known_slices_are_not_guided():
+    conditions = nothing_known(3)
+    conditions.mask[1, 2] = 1.0
+    made = guided_estimate(
+        lambda x, *_: torch.full_like(x, 3.0),
+        torch.zeros(3, 8, 4, 4),
+        0.3,
+        conditions,
+        strength=1.5,
+        guide=lambda x, *_: torch.full_like(x, 1.0),
+    )
+    assert made[:, 0, 0, 0].tolist() == [4.0, 3.0, 4.0]
+    guided = []
+    model = guided_model()
+    watched = dataclasses.replace(model, guide=Wrapped(model.guide, lambda x, t, c: guided.append(c.mask.clone())))
+    generate(watched, dataclasses.replace(REQUEST, slices=40, spacing_mm=3.0))
+    assert guided and all((mask.sum(dim=1) == 0).any() for mask in guided), "no pass where all would be thrown away"
 
 
 def test_a_guide_takes_one_pass_of_its_own_where_it_acts_and_the_denoiser_none_more():
