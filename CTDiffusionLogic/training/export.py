@@ -23,7 +23,8 @@ from CTDiffusionLogic.training.run_fingerprints import ModelFingerprints
 #: The newest model in a run folder, and the best; see :mod:`CTDiffusionLogic.training.fidelity_best`.
 MODEL, BEST_MODEL = "model.safetensors", "model-best.safetensors"
 #: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`. Of the guidance there is a table, too
-#: (``Testing/benchmarks/CHOICES.md``). Made anatomy keeps a grain about as strong as its network's own error
+#: (``Testing/benchmarks/CHOICES.md``); 1.5 is as near to real images, but neighbouring slices then differ more than
+#: real ones do. Made anatomy keeps a grain about as strong as its network's own error
 #: (``Testing/benchmarks/denoiser_error.py``), which piles up from level to level of the slab plan and becomes streaks
 #: in air. So its last estimate is taken at a noise where that error is no larger, and the detail stage is told of what
 #: grain is left. A guide takes some of the grain away: with one, the Frechet distance to held-out patients was 40.7 at
@@ -32,7 +33,7 @@ SAMPLING: dict[str, Any] = {
     "sampler": DEFAULT_SAMPLER,
     "anatomy_steps": ANATOMY_STEPS,
     "detail_steps": DETAIL_STEPS,
-    "guidance": 1.5,
+    "guidance": 1.3,
     "anatomy_sigma_min": 0.2,
     "coarse_noise": 0.06,
 }
