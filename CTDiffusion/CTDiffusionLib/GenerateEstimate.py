@@ -131,9 +131,13 @@ def workOf(
     )
     size = int(plan["anatomy_size"])
     passCost = _passCost(stages["anatomy"], size)
+    slabPasses = len(slabs.anatomy) * passCost
     if float(card.get("sampling", {}).get("guidance", 1.0)) != 1.0:
-        passCost += _passCost(stages["guide"], size) if "guide" in stages else passCost * GUIDED_SHARE
-    anatomy = len(slabs.anatomy) * passes[0] * passCost
+        if "guide" in stages:  # guides slabs that begin from nothing
+            slabPasses += sum(not slab.known for slab in slabs.anatomy) * _passCost(stages["guide"], size)
+        else:
+            slabPasses *= 1 + GUIDED_SHARE
+    anatomy = passes[0] * slabPasses
     detail = len(slabs.detail) * passes[1] * _passCost(stages["detail"], int(plan["image_size"]))
     return (anatomy + detail) / 1e9
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from CTDiffusionLogic.bundle import GUIDE
 from CTDiffusionLogic.card_figures import card_entry
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.denoiser.network import SlabDenoiser
@@ -156,7 +157,7 @@ class EpochFidelity:
             name="",
             sha256="",
             device=self._device,
-            guide=networks.get("guide"),
+            guide=networks.get(GUIDE),
         )
         meter = self._ready_meter()
 

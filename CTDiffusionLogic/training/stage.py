@@ -13,6 +13,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
+from CTDiffusionLogic.bundle import GUIDE
 from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.stream import SlabStream, made_ahead
 from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
@@ -130,7 +131,7 @@ class StageTrainer:
     @property
     def is_ready(self) -> bool:
         """Whether it belongs into a model: a guide must have learnt something."""
-        return self.stage != "guide" or self.ema.optimization_step >= GUIDE_READY
+        return self.stage != GUIDE or self.ema.optimization_step >= GUIDE_READY
 
     def train_step(self, step: int, batch: ReadyBatch, *, rate_factor: float = 1.0) -> tuple[Tensor, Tensor]:
         """Take one optimiser step; returns loss and gradient norm as tensors (no waiting for the device).

@@ -131,7 +131,7 @@ def measure_ours(args: argparse.Namespace, slices: int) -> dict:
     flop += detail * count_flop(model.detail, plan["image_size"])
     if is_guided and guide is not None:
         passes = sampler.passes(len(levels)) / len(levels) * sum(t <= GUIDED_TO for t in levels)
-        flop += round(len(slabs.anatomy) * passes) * count_flop(guide, plan["anatomy_size"])
+        flop += round(sum(not slab.known for slab in slabs.anatomy) * passes) * count_flop(guide, plan["anatomy_size"])
     how = f"{facts['sampler']} {facts['steps']} + {facts['detail_steps']}"
     return {"seconds": seconds, "passes": anatomy + detail, "flop": flop, "how": how}
 
