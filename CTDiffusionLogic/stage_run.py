@@ -96,7 +96,9 @@ class StageRun:
         name: Of the stage, in its noise, in progress and in messages; "": that of the denoiser.
         guidance, guide: See :func:`~CTDiffusionLogic.guidance.guided_estimate`; the guide is a fraction of the
             denoiser's size, and its passes are not counted.
-        sigma_min: See :meth:`~CTDiffusionLogic.sampling.Sampler.times`.
+        sigma_min: See :meth:`~CTDiffusionLogic.sampling.Sampler.times`; with it, what is made is the denoiser's
+            estimate at the last of its levels, not what the sampler makes of several: the next stage has learnt to
+            refine that.
         on_warning: Told when a batch had to be halved.
     """
 
@@ -183,7 +185,11 @@ class StageRun:
         def model(x: Tensor, t: float) -> Tensor:
             return guided_estimate(self.denoiser, x, t, conditions, strength=strength, guide=self.guide)
 
+        estimate: Tensor | None = None
+
         def report(step: Pass) -> None:
+            nonlocal estimate
+            estimate = step.denoised
             cost = self.costs[step.number]
             last = self.costs[step.number - 1] if step.number else 0
             self.meter.passed(self.name, (cost - last) * count, self.finished * self.costs[-1] + cost * count)
@@ -196,6 +202,8 @@ class StageRun:
             noise=noise,
             callback=report,
         )
+        if self.sigma_min is not None and estimate is not None:
+            x = estimate
         known = conditions.mask[:, :, None, None] > 0
         made = torch.where(known, conditions.known, x).float().cpu()
         if not torch.isfinite(made).all():

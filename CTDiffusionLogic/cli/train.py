@@ -25,7 +25,7 @@ from CTDiffusionLogic.cli.console import Console
 from CTDiffusionLogic.cli.events import Finished, Metric, Progress, Started, Warned
 from CTDiffusionLogic.errors import Cancelled, InputError, UsageError
 from CTDiffusionLogic.models import find_model
-from CTDiffusionLogic.training.options import PRESETS, TrainOptions
+from CTDiffusionLogic.training.options import LEARNING, PRESETS, TrainOptions
 
 SUMMARY = "train a model on real CT scans"
 
@@ -58,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=whole_number(0, 2**63 - 1), default=_DEFAULTS.seed, help="of everything random (default: 0)")
     add("--init", metavar="MODEL", help="start from this model's weights (fine-tuning): a file or a bundled name")
+    add(
+        "--only",
+        choices=tuple(LEARNING),
+        default="",
+        help="this stage alone learns, and the rest of the model stays as it is; with --init or --resume",
+    )
     add("--index", type=Path, metavar="CSV", help="columns file, patient, region; default: INDEX.csv beside the data")
     add("--hold-out", action="append", default=[], metavar="PATIENT", help="do not train on this patient; repeatable")
     add("--use-labels", action="store_true", help="learn the index's regions as classes")
@@ -148,7 +154,16 @@ def _options(args: argparse.Namespace) -> TrainOptions:
         if not path.exists():
             raise InputError(f"{path} does not exist.", remedy="Check the path.")
     names = ("run", "image_size", "preset", "max_minutes", "epochs", "device", "resume", "index", "use_labels", "seed")
-    more = ("cooldown", "checkpoint_minutes", "loader_threads", "fidelity_every", "fidelity_extractor", "name", "note")
+    more = (
+        "cooldown",
+        "checkpoint_minutes",
+        "loader_threads",
+        "fidelity_every",
+        "fidelity_extractor",
+        "name",
+        "note",
+        "only",
+    )
     return TrainOptions(
         data=tuple(args.data),
         hold_out=tuple(args.hold_out),

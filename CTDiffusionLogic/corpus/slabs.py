@@ -89,7 +89,7 @@ def detail_slab(
     count = -(-(slices - 1 - first) // every) + 1
     grid = first + every * np.arange(count)
     sources = np.clip(start + step * grid, 0, len(hu) - 1)
-    rows, columns = _draw_patch(hu[positions[slices // 2]], scan, patch, fold, rng)
+    rows, columns = draw_patch(hu[positions[slices // 2]], scan, patch, fold, rng)
     needed, inverse = np.unique(np.concatenate([positions, sources]), return_inverse=True)
     margin = [_widen(r, patch, plan.image_size, _MARGIN * fold) for r in (rows, columns)]
     block = hu[needed, margin[0][0] : margin[0][1], margin[1][0] : margin[1][1]]
@@ -126,8 +126,12 @@ def jittered_intensity(hu: NDArray[np.int16], rng: np.random.Generator) -> NDArr
     Each HU is changed once, in a table: the same values as pixel by pixel, in a fraction of the time, of which a
     CPU's training step has little to give away.
     """
-    table = hu_to_intensity(jitter_hu(np.arange(AIR_HU, MAX_HU + 1, dtype=np.int16), rng))
-    return np.take(table, hu - np.int16(AIR_HU), mode="clip")
+    return np.take(intensity_table(rng), hu - np.int16(AIR_HU), mode="clip")
+
+
+def intensity_table(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Intensity of each HU from -1024 to 3071 after :func:`jitter_hu`."""
+    return hu_to_intensity(jitter_hu(np.arange(AIR_HU, MAX_HU + 1, dtype=np.int16), rng))
 
 
 def draw_step(
@@ -201,7 +205,7 @@ def _corrupt_coarse(small: torch.Tensor, rng: np.random.Generator, most: float) 
     return small + level * noise, level
 
 
-def _draw_patch(
+def draw_patch(
     middle: NDArray[np.int16], scan: ScanPlan, patch: int, fold: int, rng: np.random.Generator
 ) -> tuple[int, int]:
     """First row and column of a patch, on the anatomy grid; of those with hardly any body one in four is kept."""

@@ -79,11 +79,23 @@ class SlabStream:
 
     def batch(self, number: int) -> tuple[Tensor, SlabConditions]:
         """Make batch ``number``: clean slabs (B, K, H, W) and their conditions, on the CPU."""
+        rng, scans = self.draw(number)
+        return collate([self._slab(scan, rng) for scan in scans], self.draw_hidden(rng))
+
+    def draw(self, number: int) -> tuple[np.random.Generator, list[ScanPlan]]:
+        """The randomness of batch ``number``, and the scans it is cut from."""
         rng = np.random.default_rng([self.seed, _STAGE_NUMBER[self.stage], self._split_number, number])
         chosen = rng.choice(len(self.scans), size=self.batch_size, p=self.chance)
-        slabs = [self._slab(self.scans[i], rng) for i in chosen]
-        hidden = (rng.random((3, len(slabs))) < self.dropout / 2) | (rng.random(len(slabs)) < self.dropout)
-        return _collate(slabs, hide_body=hidden[0], hide_label=hidden[1], hide_box=hidden[2])
+        return rng, [self.scans[i] for i in chosen]
+
+    def draw_hidden(self, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """What is hidden of each slab of a batch; see :func:`collate`."""
+        count = self.batch_size
+        return (rng.random((3, count)) < self.dropout / 2) | (rng.random(count) < self.dropout)
+
+    def slices_of(self, scan: ScanPlan) -> NDArray[np.int16]:
+        """The cached slices of a scan, HU (n, size, size)."""
+        return self._open(scan.id)
 
     def batches(
         self, numbers: Iterator[int], *, threads: int = 1, ahead: int = 4
@@ -96,7 +108,7 @@ class SlabStream:
         return np.asarray(np.load(self.cache / f"{scan_id}.npy", mmap_mode="r"))
 
     def _slab(self, scan: ScanPlan, rng: np.random.Generator) -> Slab:
-        hu = self._open(scan.id)
+        hu = self.slices_of(scan)
         if self.stage == "anatomy":
             return anatomy_slab(hu, scan, self.plan, rng, slices=self.slices)
         shape = {"slices": self.slices, "patch": self.patch}
@@ -141,9 +153,15 @@ def made_ahead(
                 future.cancel()
 
 
-def _collate(
-    slabs: list[Slab], *, hide_body: NDArray[np.bool_], hide_label: NDArray[np.bool_], hide_box: NDArray[np.bool_]
-) -> tuple[Tensor, SlabConditions]:
+def collate(slabs: list[Slab], hidden: NDArray[np.bool_] | None = None) -> tuple[Tensor, SlabConditions]:
+    """Join slabs of one stage to a batch.
+
+    Args:
+        slabs: At least one.
+        hidden: (3, B) whose body position, class and body box are not told; None: all are.
+    """
+    hide_body, hide_label, hide_box = np.zeros((3, len(slabs)), dtype=bool) if hidden is None else hidden
+
     def column(values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32)
 

@@ -148,14 +148,17 @@ def _sample(
 ) -> Tensor:
     stage = denoiser.config.stage
     times = sampler.times(stage, steps or SAMPLING[f"{stage}_steps"], sigma_min=SAMPLING["anatomy_sigma_min"])
+    estimates: list[Tensor] = []
 
     def fresh() -> Tensor:
         return torch.randn(noise.shape, generator=generator).to(noise.device)
 
     def model(x: Tensor, t: float) -> Tensor:
-        return denoiser(x, torch.full((len(x),), t, device=x.device), conditions)
+        estimates[:] = [denoiser(x, torch.full((len(x),), t, device=x.device), conditions)]
+        return estimates[0]
 
-    return sampler.run_of(stage)(model, noise, times, noise=fresh, callback=None)
+    made = sampler.run_of(stage)(model, noise, times, noise=fresh, callback=None)
+    return estimates[0] if stage == "anatomy" else made  # as StageRun does it
 
 
 def _tiles(slab: Tensor) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ from CTDiffusionLogic.training.checkpoint import copied, load_newest, save_check
 from CTDiffusionLogic.training.contact_sheet import SheetSchedule, write_sheet
 from CTDiffusionLogic.training.export import BEST_MODEL, MODEL, model_contents
 from CTDiffusionLogic.training.fidelity_epochs import EpochFidelity
-from CTDiffusionLogic.training.options import Preset, TrainOptions
+from CTDiffusionLogic.training.options import LEARNING, Preset, TrainOptions
 from CTDiffusionLogic.training.run_fingerprints import ModelFingerprints, fingerprints_of_run
 from CTDiffusionLogic.training.schedule import PACE_KNOWN, Cooldown, LevelFall, rewarmed
 from CTDiffusionLogic.training.stage import StageTrainer
@@ -84,10 +84,10 @@ def train_loop(
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     is_first, processes = accelerator.is_main_process, accelerator.num_processes
-    stages: dict[str, StageTrainer] = {
-        name: StageTrainer(name, preset, corpus.plan, corpus.cache, accelerator, seed=options.seed)
-        for name in preset.stages
-    }
+    stages = _make_stages(preset, corpus, accelerator, seed=options.seed)
+    learning = {name: stages[name] for name in LEARNING.get(options.only, stages) if name in stages}
+    if options.only:
+        learning[options.only].every = 1
     step, hours, factor = 0, 0.0, 1.0
     checkpoint = load_newest(options.run / "checkpoints") if options.resume else None
     if checkpoint is not None:
@@ -113,7 +113,7 @@ def train_loop(
     agreement = Agreement(accelerator)
     threads = loader_threads(options.loader_threads, accelerator.device, stages=len(stages))
     streams: dict[str, Generator] = {
-        name: stage.batches(stage.numbers(step), threads=threads) for name, stage in stages.items()
+        name: stage.batches(stage.numbers(step), threads=threads) for name, stage in learning.items()
     }
     if is_first:  # records have one writer
         log = MetricsLog(options.run / "metrics.jsonl", step)
@@ -221,7 +221,7 @@ def train_loop(
     while step < last_step:
         factor = rewarmed(step, resumed=first_step, factor=first_factor)
         factor = min([factor, *(cooldown.factor(step) for cooldown in cooldowns)])
-        for name, stage in stages.items():
+        for name, stage in learning.items():
             if stage.takes(step):
                 loss, norm = stage.train_step(step, next(streams[name]), rate_factor=factor)
                 window.setdefault(name, []).append(loss)
@@ -263,7 +263,7 @@ def train_loop(
                 cooldowns.append(Cooldown(step, cooldown_end))
         if is_first:  # the others wait for it where gradients are averaged
             if step % steps_per_epoch == 0 or step == 1:
-                for name, stage in stages.items():
+                for name, stage in learning.items():
                     value = stage.held_out_loss()
                     if value is not None:
                         log.write({"step": step, "epoch": step / steps_per_epoch, f"{name}_held_out": value})
@@ -298,6 +298,15 @@ def train_loop(
         draw()
     accelerator.wait_for_everyone()
     return TrainingResult(options.run / "model.safetensors", step, step / steps_per_epoch, reason)
+
+
+def _make_stages(preset: Preset, corpus: PreparedCorpus, accelerator: Any, *, seed: int) -> dict[str, StageTrainer]:
+    """The stages by name; detail refines what anatomy makes, so anatomy comes first."""
+    stages: dict[str, StageTrainer] = {}
+    for name in preset.stages:
+        refined = stages.get("anatomy") if name == "detail" else None
+        stages[name] = StageTrainer(name, preset, corpus.plan, corpus.cache, accelerator, seed=seed, anatomy=refined)
+    return stages
 
 
 def make_accelerator(device: torch.device):  # type: ignore[no-untyped-def]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # the command reads presets before it knows whether torch is 
     from CTDiffusionLogic.noise import Parametrization
 
 StageName = Literal["anatomy", "detail", "guide"]
+#: What learns where a training is told to leave the rest as it is.
+LEARNING: dict[str, tuple[StageName, ...]] = {"anatomy": ("anatomy", "guide"), "detail": ("detail",)}
 #: That of ``fidelity.extractors``, which cannot be imported here: it needs numpy.
 DEFAULT_EXTRACTOR = "ctfeatures"
 
@@ -29,7 +31,9 @@ class StagePreset:
         level_mean, level_std: ln(sigma) of the noise levels trained on ~ N(mean, std).
         level_shift: Added to the mean at first; gone after ``level_steps`` of the preset or earlier.
         sigma_floor: See :class:`~CTDiffusionLogic.noise.SlabLoss`.
-        coarse_noise: Largest standard deviation of the noise on the anatomy that detail learns from, in intensities.
+        coarse_noise: Largest standard deviation of the noise on the averaged scans that a fine model learns to refine,
+            in intensities.
+        estimated_from: Least and largest noise sigma from which anatomy is estimated for the detail stage to refine.
         parametrization, skip_sigma: See :func:`~CTDiffusionLogic.noise.precondition`.
         mid_attention, refiner_channels, refiner_blocks: See
             :class:`~CTDiffusionLogic.denoiser.network.DenoiserConfig`.
@@ -45,6 +49,7 @@ class StagePreset:
     sigma_floor: float
     parametrization: Parametrization
     coarse_noise: float = 0.12
+    estimated_from: tuple[float, float] = (0.15, 0.8)
     skip_sigma: float = 0.0
     level_shift: float = 0.0
     mid_attention: bool = True
@@ -267,6 +272,8 @@ class TrainOptions:
         hold_out: Patients to hold out; empty: a tenth of them, chosen by ``seed``.
         use_labels: Make classes of the index's regions.
         init: A model file to start from (fine-tuning), instead of random weights.
+        only: "anatomy" (its guide with it) or "detail": that alone learns, at every step, and the rest of the model
+            stays as it is; "": all of it learns.
         seed: Of everything random.
         cooldown: Share of the training, by steps for ``epochs`` and by time of this call for ``max_minutes``, over
             whose end the learning rate falls almost to nothing; 0: never.
@@ -293,6 +300,7 @@ class TrainOptions:
     hold_out: tuple[str, ...] = ()
     use_labels: bool = False
     init: Path | None = None
+    only: str = ""
     seed: int = 0
     cooldown: float = 0.2
     checkpoint_minutes: float = 5.0
@@ -331,9 +339,22 @@ class TrainOptions:
             isinstance(self.fidelity_every, int) and self.fidelity_every > 0
         ):
             raise UsageError(f"--fidelity-every must be a number of epochs, auto or off, got {self.fidelity_every!r}.")
+        if self.only:
+            self._check_only(preset)
         if self.resume and self.init:
             raise UsageError("--init and --resume exclude each other.", remedy="Use --init with a new run folder.")
         return preset
+
+    def _check_only(self, preset: Preset) -> None:
+        if self.only not in LEARNING:
+            raise UsageError(f"--only must be anatomy or detail, got {self.only!r}.")
+        if not preset.anatomy:
+            raise UsageError(f"--only does not go with --preset {self.preset}: a fine model has one stage.")
+        if not self.resume and not self.init:
+            raise UsageError(
+                f"With --only {self.only} the rest of the model would stay as random as it begins.",
+                remedy="Add --init MODEL, or --resume.",
+            )
 
     def _check_fine(self) -> None:
         wrong = {"--use-labels": self.use_labels, "--fidelity-every": self.fidelity_every not in ("auto", "off")}

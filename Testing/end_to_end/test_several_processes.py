@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -20,10 +21,11 @@ from conftest import ENVIRONMENT, command
 from CTDiffusionLogic.bundle import load_model
 from CTDiffusionLogic.cli.events import Finished, Metric, Started, parse_line
 from CTDiffusionLogic.cli.main import main
+from CTDiffusionLogic.corpus.patches import Patches
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.phantom import torso_phantom
 from CTDiffusionLogic.training import loop
-from CTDiffusionLogic.training.batches import ReadyBatch
+from CTDiffusionLogic.training.batches import PatchBatch, ReadyBatch
 from CTDiffusionLogic.training.checkpoint import load_newest
 from CTDiffusionLogic.training.options import TrainOptions
 from CTDiffusionLogic.training.run import train
@@ -60,9 +62,21 @@ class DoubledBatch(StageTrainer):
     def ready(self, number, *, held_out=False):
         if held_out:
             return super().ready(number, held_out=True)
-        first, second = (super(DoubledBatch, self).ready(2 * number + n) for n in (0, 1))
-        tensors = (torch.cat(pair) for pair in zip(first[:3], second[:3], strict=True))
-        return ReadyBatch(*tensors, SlabConditions.cat([first.conditions, second.conditions]))
+        return joined(*(super(DoubledBatch, self).ready(2 * number + n) for n in (0, 1)))
+
+
+def joined(first, second):
+    """Two batches, or two of their parts, as one."""
+    if isinstance(first, torch.Tensor):
+        return torch.cat([first, second])
+    if isinstance(first, SlabConditions):
+        return SlabConditions.cat([first, second])
+    if isinstance(first, ReadyBatch):
+        return ReadyBatch(*(joined(*pair) for pair in zip(first, second, strict=True)))
+    if isinstance(first, PatchBatch | Patches):
+        names = [field.name for field in dataclasses.fields(first)]
+        return type(first)(*(joined(getattr(first, name), getattr(second, name)) for name in names))
+    return first + second  # tuples
 
 
 @pytest.fixture(scope="module")
