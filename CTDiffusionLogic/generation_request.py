@@ -69,8 +69,8 @@ class Settings:
         anatomy_size, image_size: Pixels per side of the two stages.
         label: Class index, 0 for none.
         body_box: Edges of the body (front, back, right, left) as parts of the image's side; NaN for unknown.
-        coarse_noise: Standard deviation of the grain that made anatomy is taken to have, in intensities: the detail
-            stage looks through so much of it.
+        coarse_noise: Standard deviation of the noise that made anatomy was estimated from, or is taken to have, in
+            intensities: the detail stage is told.
         sigma_min: Noise from which the anatomy stage's last estimate is taken as it is; None for the sampler's own.
         warnings: Sentences for the user on what lies outside of the model's range.
     """

@@ -24,7 +24,7 @@ class SlabConditions:
             left corner, over the whole volume; NaN where unknown. The anatomy stage only: size and place of the
             patient, so that the network need not guess them.
         coarse: (B, K, H, W) the upsampled anatomy; the detail stage only.
-        coarse_noise: (B,) standard deviation of the noise that corrupts ``coarse``; detail stage only.
+        coarse_noise: (B,) sigma of the noise that ``coarse`` was estimated from, or that it has; detail stage only.
     """
 
     known: Tensor

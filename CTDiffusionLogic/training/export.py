@@ -24,19 +24,19 @@ from CTDiffusionLogic.training.run_fingerprints import ModelFingerprints
 MODEL, BEST_MODEL = "model.safetensors", "model-best.safetensors"
 #: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`. Of the guidance there is a table, too
 #: (``Testing/benchmarks/CHOICES.md``); 1.5 is as near to real images, but neighbouring slices then differ more than
-#: real ones do. Made anatomy keeps a grain about as strong as its network's own error
-#: (``Testing/benchmarks/denoiser_error.py``), which piles up from level to level of the slab plan and becomes streaks
-#: in air. So its last estimate is taken at a noise where that error is no larger, and the detail stage is told of what
-#: grain is left. A guide takes some of the grain away: with one, the Frechet distance to held-out patients was 40.7 at
-#: 0.2 and 0.06, 44.7 at 0.4 and 0.12, 46.1 at 0.4 and 0.06, and bone is sharper; without one they were alike.
+#: real ones do. Anatomy is handed over as the network's estimate from a noise at which it still knows what it sees:
+#: taken further, what it makes keeps a grain about as strong as its own error, which piles up from level to level of
+#: the slab plan and shows as mottled organs and streaks in air. The detail stage has learnt from such estimates, and
+#: is told of the noise.
 SAMPLING: dict[str, Any] = {
     "sampler": DEFAULT_SAMPLER,
     "anatomy_steps": ANATOMY_STEPS,
     "detail_steps": DETAIL_STEPS,
     "guidance": 1.3,
-    "anatomy_sigma_min": 0.2,
-    "coarse_noise": 0.06,
+    "anatomy_sigma_min": 0.4,
+    "coarse_noise": 0.4,
 }
+
 
 _NOT_FOR_PATIENTS = "Not for diagnosis or treatment. Volumes are synthetic and show no real patient."
 FINE_DESCRIPTION = (

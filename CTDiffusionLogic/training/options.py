@@ -49,7 +49,7 @@ class StagePreset:
     sigma_floor: float
     parametrization: Parametrization
     coarse_noise: float = 0.12
-    estimated_from: tuple[float, float] = (0.15, 0.8)
+    estimated_from: tuple[float, float] = (0.2, 0.8)
     skip_sigma: float = 0.0
     level_shift: float = 0.0
     mid_attention: bool = True
@@ -160,6 +160,8 @@ PRESETS: dict[str, Preset] = {
             level_std=1.4,
             sigma_floor=0.0,
             parametrization="edm",
+            refiner_channels=40,
+            refiner_blocks=3,
             every=2,
         ),
         guide=GuidePreset(channels=(24, 40), refiner_channels=16, refiner_blocks=2),

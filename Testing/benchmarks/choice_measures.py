@@ -32,6 +32,8 @@ from CTDiffusionLogic.training.fidelity_volumes import make_short_volumes
 from CTDiffusionLogic.volume import CTVolume
 
 LEVELS = (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
+#: No stage follows that could sharpen what is estimated from as much noise as a model's card says.
+SIGMA_MIN = 0.2
 #: What of the meter's figures is kept.
 KEPT = ("frechet", "frechet_low", "frechet_high", "frechet_axial", "frechet_coronal", "frechet_sagittal", "kid")
 KEPT += ("frechet_floor", "frechet_training", "kid_floor")
@@ -106,7 +108,7 @@ class AnatomyMeter:
         """
         facts = generation_facts(replace(self.plan, **plan))
         grid = {"image_size": self.size, "pixel_mm": self.pixel_mm}
-        own = {"coarse_noise": 0.0, **sampling}
+        own = {"coarse_noise": 0.0, "anatomy_sigma_min": SIGMA_MIN, **sampling}
         card = facts | {"plan": facts["plan"] | grid, "sampling": facts["sampling"] | own}
         detail: Any = NoDetail(network.config.slices)
         model = GenerationModel(network, detail, card, "choice", "0" * 64, torch.device("cpu"))
