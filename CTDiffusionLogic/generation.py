@@ -210,7 +210,12 @@ def stage_runs(
         **shared,
     )
     detail = StageRun(
-        denoiser=model.detail, size=settings.image_size, steps=settings.detail_steps, unit=unit, **shared
+        denoiser=model.detail,
+        size=settings.image_size,
+        steps=settings.detail_steps,
+        unit=unit,
+        sigma_max=settings.detail_sigma_max,
+        **shared,
     )
     meter.units = {"anatomy": len(plan.anatomy) * anatomy.costs[-1], "detail": len(plan.detail) * detail.costs[-1]}
     return meter, {"anatomy": anatomy, "detail": detail}

@@ -72,6 +72,7 @@ class Settings:
         coarse_noise: Standard deviation of the noise that made anatomy was estimated from, or is taken to have, in
             intensities: the detail stage is told.
         sigma_min: Noise from which the anatomy stage's last estimate is taken as it is; None for the sampler's own.
+        detail_sigma_max: Noise at which the detail stage begins; None for the sampler's own levels.
         warnings: Sentences for the user on what lies outside of the model's range.
     """
 
@@ -94,6 +95,7 @@ class Settings:
     known: Mapping[int, NDArray[np.int16]] = field(repr=False)
     coarse_noise: float = 0.0
     sigma_min: float | None = None
+    detail_sigma_max: float | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -172,6 +174,7 @@ def resolve(
         known=known,
         coarse_noise=float(sampling.get("coarse_noise", 0.0)),
         sigma_min=float(sampling["anatomy_sigma_min"]) if "anatomy_sigma_min" in sampling else None,
+        detail_sigma_max=float(sampling["detail_sigma_max"]) if "detail_sigma_max" in sampling else None,
         warnings=tuple(_warnings(plan, body_mm, slices, spacing_mm)),
     )
 

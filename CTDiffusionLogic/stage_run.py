@@ -99,6 +99,7 @@ class StageRun:
         sigma_min: See :meth:`~CTDiffusionLogic.sampling.Sampler.times`; with it, what is made is the denoiser's
             estimate at the last of its levels, not what the sampler makes of several: the next stage has learnt to
             refine that.
+        sigma_max: See there, too.
         on_warning: Told when a batch had to be halved.
     """
 
@@ -114,6 +115,7 @@ class StageRun:
     guidance: float = 1.0
     guide: SlabDenoiser | None = None
     sigma_min: float | None = None
+    sigma_max: float | None = None
     on_warning: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
@@ -125,7 +127,9 @@ class StageRun:
         self.costs: list[int] = list(
             accumulate(
                 self.unit * (1 if self.guide is not None else passes_at(t, self.guidance))
-                for t in self.sampler.levels(self.stage, self.steps, sigma_min=self.sigma_min)
+                for t in self.sampler.levels(
+                    self.stage, self.steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max
+                )
             )
         )
 
@@ -198,7 +202,7 @@ class StageRun:
         x = self.sampler.run_of(self.stage)(
             model,
             noise(),
-            self.sampler.times(self.stage, self.steps, sigma_min=self.sigma_min),
+            self.sampler.times(self.stage, self.steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max),
             noise=noise,
             callback=report,
         )

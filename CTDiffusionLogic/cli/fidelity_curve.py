@@ -4,7 +4,7 @@ MODEL are model files of one training, saved at different steps (copies of RUN/m
 same few short volumes, which are compared with the scans of the training (--run: patients that were held out, and
 those learnt from) or with scans that the models never saw (--real). --out receives fidelity.jsonl and fidelity.png,
 like those a training writes by itself; models that are in the file already are not measured again. All generate in
-the same way, in fewer steps than volumes for people are given. --into-card writes the figures into a model's card:
+the same way, in the same number of steps. --into-card writes the figures into a model's card:
 weights stay, the file's digest changes, since it covers the card.
 """
 

@@ -5,7 +5,7 @@ That of a fine model has patches of real scans: as coarse as it gets them, as it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +25,9 @@ from CTDiffusionLogic.training.export import FINE_SAMPLING, SAMPLING
 
 #: Places along the body that are shown, as parts of the known range.
 PLACES = (0.25, 0.55, 0.85)
-#: Detail is made with as many passes as in measurements of how real images are (``MeterOptions``), of ten that volumes
-#: for people get: these are two thirds of a sheet's cost, and a tile has half the pixels per side.
-DETAIL_STEPS = 6
+#: Detail is made with fewer passes than volumes for people get: these are most of a sheet's cost, and a tile has half
+#: the pixels per side.
+DETAIL_STEPS = 8
 #: Part of the time that sheets may take. The training stands still for them: when each checkpoint had one, that was
 #: 5.7 of the 5.9 s for which the standard preset stopped every five minutes on two cores; files took the rest.
 SHARE = 0.005
@@ -79,7 +79,8 @@ def sample_sheet(
     ).to(device)
     noise = torch.randn(nothing.shape, generator=generator).to(device)
     sampler = SAMPLERS[SAMPLING["sampler"]]
-    coarse = _sample(anatomy, noise, conditions, sampler, generator)
+    times = sampler.times("anatomy", SAMPLING["anatomy_steps"], sigma_min=SAMPLING["anatomy_sigma_min"])
+    coarse = _sample(anatomy, noise, conditions, sampler, generator, times)
     full = (plan.image_size, plan.image_size)
     rows = []
     for index in range(slabs):  # one at a time: at full size memory counts
@@ -96,7 +97,8 @@ def sample_sheet(
             coarse_noise=torch.full_like(told.body_mm, SAMPLING["coarse_noise"]),
         )
         noise = torch.randn(up.shape, generator=generator).to(device)
-        residual = _sample(detail, noise, told, sampler, generator, steps=DETAIL_STEPS)
+        times = sampler.times("detail", DETAIL_STEPS, sigma_max=SAMPLING["detail_sigma_max"])
+        residual = _sample(detail, noise, told, sampler, generator, times)
         rows += [_tiles(coarse[index]), _tiles(from_residual(residual, up, plan.residual_scale)[0])]
     return np.concatenate(rows)
 
@@ -124,7 +126,8 @@ def sample_fine_sheet(
     real = real[:patches].to(device)
     noise = torch.randn(real.shape, generator=generator).to(device)
     sampler = SAMPLERS[FINE_SAMPLING["sampler"]]
-    made = _sample(detail, noise, told, sampler, generator, steps=FINE_SAMPLING["detail_steps"])
+    times = sampler.times("detail", FINE_SAMPLING["detail_steps"])
+    made = _sample(detail, noise, told, sampler, generator, times)
     images = (told.coarse, from_residual(made, told.coarse, scale), from_residual(real, told.coarse, scale))
     return np.concatenate([_tiles(slabs[n]) for n in range(len(real)) for slabs in images])
 
@@ -143,11 +146,10 @@ def _sample(
     conditions: SlabConditions,
     sampler: Sampler,
     generator: torch.Generator,
-    *,
-    steps: int | None = None,
+    times: Sequence[float],
 ) -> Tensor:
+    """A slab, as :class:`~CTDiffusionLogic.stage_run.StageRun` makes it; of anatomy, the last estimate."""
     stage = denoiser.config.stage
-    times = sampler.times(stage, steps or SAMPLING[f"{stage}_steps"], sigma_min=SAMPLING["anatomy_sigma_min"])
     estimates: list[Tensor] = []
 
     def fresh() -> Tensor:
@@ -158,7 +160,7 @@ def _sample(
         return estimates[0]
 
     made = sampler.run_of(stage)(model, noise, times, noise=fresh, callback=None)
-    return estimates[0] if stage == "anatomy" else made  # as StageRun does it
+    return estimates[0] if stage == "anatomy" else made
 
 
 def _tiles(slab: Tensor) -> NDArray[np.uint8]:

@@ -213,7 +213,7 @@ def count_passes(
     sampler, guidance = SAMPLERS[sampling["sampler"]], float(sampling.get("guidance", 1.0))
     levels = sampler.levels("anatomy", steps, sigma_min=sampling.get("anatomy_sigma_min"))
     anatomy = len(levels) if has_guide else sum(passes_at(t, guidance) for t in levels)
-    return anatomy, len(sampler.levels("detail", detail_steps))
+    return anatomy, len(sampler.levels("detail", detail_steps, sigma_max=sampling.get("detail_sigma_max")))
 
 
 def distance_hu(volumes: Sequence[CTVolume], reference: Sequence[CTVolume]) -> float:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_generation import CARD, SIZE, Recorder, Wrapped, like_volume, replaced, tiny_model
 
+from CTDiffusionLogic.denoiser.coarse import upsample
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
 from CTDiffusionLogic.errors import InputError, UsageError
 from CTDiffusionLogic.generation import GenerationRequest, generate
@@ -124,6 +125,25 @@ def test_the_card_says_where_the_anatomy_ends(model):
         card = {**CARD, "sampling": {**CARD["sampling"], **sampling}}
         generate(replaced(watched, card=card), GenerationRequest(slices=8))
         assert min(told) / (1 - min(told)) == pytest.approx(last, rel=1e-3)
+
+
+def test_detail_is_given_the_estimate_at_the_end_of_the_anatomy(model):
+    """Not what a sampler of order 2 makes of several: detail has learnt from estimates."""
+    estimates, coarse = [], []
+
+    class Noted(torch.nn.Module):
+        config = model.anatomy.config
+
+        def forward(self, x_t, t, conditions):
+            estimates.append(model.anatomy(x_t, t, conditions))
+            return estimates[-1]
+
+    detail = Wrapped(model.detail, lambda x, t, c: coarse.append(c.coarse.clone()))
+    card = {**CARD, "sampling": {**CARD["sampling"], "anatomy_sigma_min": 0.3}}
+    generate(replaced(model, anatomy=Noted(), detail=detail, card=card), GenerationRequest(slices=8, spacing_mm=6.0))
+    expected = upsample(estimates[-1][0], (SIZE, SIZE))
+    assert torch.allclose(coarse[0][0], expected, atol=1e-6)
+    assert not torch.allclose(estimates[-2][0], estimates[-1][0], atol=1e-3)
 
 
 def test_guidance_widens_what_the_conditions_make(model):
