@@ -18,7 +18,7 @@ SLAB_COPIES = 16
 #: More slabs at once make a GPU no faster.
 LARGEST_BATCH = {"anatomy": 64, "detail": 16}
 #: Nor do more than these per thread make a CPU faster; they delay the first slices and cancelling.
-PER_THREAD = {"anatomy": 8, "detail": 2}
+PER_THREAD = {"anatomy": 8, "detail": 1}
 #: Of images with more pixels per side than this fewer keep a thread busy.
 USUAL_SIZE = 256
 

@@ -124,8 +124,12 @@ def prepare(
     options: PrepareOptions,
     *,
     on_progress: Progress | None = None,
+    body_net: BodyPositionNet | None = None,
 ) -> PreparedCorpus:
     """Read the scans, write ``run/plan.json`` and ``run/cache/``.
+
+    With a ``body_net``, that of a model that is trained on, scans are placed along the body by it, for the model's
+    networks know no other positions; without one it is fitted.
 
     Raises:
         InputError: If no scan can be used; the message has the reasons.
@@ -180,6 +184,9 @@ def prepare(
     )
     if options.fine:
         body_net = BodyPositionNet()
+    elif body_net is not None:
+        places = [scan_position_mm(body_net, *_coarsest(scan, plan, cache)) for scan in plan.scans]
+        plan = plan.with_body_positions(places)
     else:
         learning = partial(report, 2 * len(scans), 2 * len(scans), "learning body positions")
         learning()
@@ -266,18 +273,19 @@ def _place_along_body(
     plan: CorpusPlan, cache: Path, *, seed: int, on_steps: Callable[[], None] | None = None
 ) -> tuple[CorpusPlan, BodyPositionNet]:
     """Fit the position network on the training scans and place every scan; the lowest training slice is at 0."""
-
-    def seen(scan: ScanPlan) -> tuple[NDArray[np.float32], float, float]:
-        coarse = coarse_slices(np.load(cache / f"{scan.id}.npy", mmap_mode="r"), BODY_GRID)
-        return coarse, scan.gap_mm, scan.pixel_mm * plan.image_size / BODY_GRID
-
-    learnt = {scan.id: seen(scan) for scan in _learnt_from(plan)}
+    learnt = {scan.id: _coarsest(scan, plan, cache) for scan in _learnt_from(plan)}
     net = fit_body_position([*learnt.values()], seed=seed, on_steps=on_steps)
-    placed = [scan_position_mm(net, *(learnt.get(scan.id) or seen(scan))) for scan in plan.scans]
+    placed = [scan_position_mm(net, *(learnt.get(scan.id) or _coarsest(scan, plan, cache))) for scan in plan.scans]
     lowest = min(b for b, s in zip(placed, plan.scans, strict=True) if s.split == "train")
     with torch.no_grad():
         net.head.bias.sub_(lowest / UNIT_MM)
     return plan.with_body_positions([b - lowest for b in placed]), net
+
+
+def _coarsest(scan: ScanPlan, plan: CorpusPlan, cache: Path) -> tuple[NDArray[np.float32], float, float]:
+    """What the position network sees of a scan: its slices, their gap and their pixel size in mm."""
+    coarse = coarse_slices(np.load(cache / f"{scan.id}.npy", mmap_mode="r"), BODY_GRID)
+    return coarse, scan.gap_mm, scan.pixel_mm * plan.image_size / BODY_GRID
 
 
 def _learnt_from(plan: CorpusPlan) -> list[ScanPlan]:

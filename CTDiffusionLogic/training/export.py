@@ -23,17 +23,16 @@ from CTDiffusionLogic.training.run_fingerprints import ModelFingerprints
 #: The newest model in a run folder, and the best; see :mod:`CTDiffusionLogic.training.fidelity_best`.
 MODEL, BEST_MODEL = "model.safetensors", "model-best.safetensors"
 #: What suffices; see the table in :mod:`CTDiffusionLogic.sampling`. Of the guidance there is a table, too
-#: (``Testing/benchmarks/CHOICES.md``); 1.5 is as near to real images, but neighbouring slices then differ more than
-#: real ones do. Anatomy is handed over as the network's estimate from a noise at which it still knows what it sees:
-#: taken further, what it makes keeps a grain about as strong as its own error, which piles up from level to level of
-#: the slab plan and shows as mottled organs and streaks in air. The detail stage has learnt from such estimates, and
-#: is told of the noise.
+#: (``Testing/benchmarks/CHOICES.md``). Anatomy is handed over as the network's estimate from a noise at which it still
+#: knows what it sees: taken further, what it makes keeps a grain about as strong as its own error, which piles up from
+#: level to level of the slab plan and shows as mottled organs and streaks in air. The detail stage has learnt from
+#: such estimates, and is told of the noise.
 SAMPLING: dict[str, Any] = {
     "sampler": DEFAULT_SAMPLER,
     "anatomy_steps": ANATOMY_STEPS,
     "detail_steps": REFINING_STEPS,
     "detail_sigma_max": REFINING_SIGMA_MAX,
-    "guidance": 1.3,
+    "guidance": 1.5,
     "anatomy_sigma_min": 0.4,
     "coarse_noise": 0.4,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from CTDiffusionLogic.atomic import atomic_file
+from CTDiffusionLogic.bundle import ModelFile, load_body_net, load_model
 from CTDiffusionLogic.corpus.body_position import BodyPositionNet
 from CTDiffusionLogic.corpus.pack import neutral_plan, read_pack, unpack
 from CTDiffusionLogic.corpus.pack_options import is_pack
@@ -168,13 +170,28 @@ def _prepared(options: TrainOptions, preset: Preset, report: OnEvent) -> Prepare
         seed=options.seed,
         fine=preset.anatomy is None,
     )
-    return prepare(
+    start = load_model(options.init) if options.init and preset.anatomy else None
+    corpus = prepare(
         search.found,
         search.skipped,
         options.run,
         prepare_options,
         on_progress=lambda done, total, phase: report("progress", {"done": done, "of": total, "phase": phase}),
+        body_net=load_body_net(start) if start else None,
     )
+    return _scaled_as(start, corpus, options.run) if start else corpus
+
+
+def _scaled_as(start: ModelFile, corpus: PreparedCorpus, run: Path) -> PreparedCorpus:
+    """The corpus in the units of a model that is trained on: its networks know their inputs in no others."""
+    stages = {name: config for name, config in start.card["stages"].items() if name in corpus.plan.sigma_data}
+    plan = replace(
+        corpus.plan,
+        sigma_data=corpus.plan.sigma_data | {name: float(own["sigma_data"]) for name, own in stages.items()},
+        residual_scale=float(stages["detail"]["residual_scale"]),
+    )
+    plan.save(run / _PLAN)
+    return replace(corpus, plan=plan)
 
 
 def _unpacked(pack: Path, options: TrainOptions, preset: Preset, report: OnEvent) -> PreparedCorpus:

@@ -176,18 +176,24 @@ def test_only_one_stage_learns_where_the_rest_is_to_stay(scans, tmp_path, monkey
     monkeypatch.setattr("CTDiffusionLogic.training.stage.GUIDE_READY", 2)
     start = train(TrainOptions(data=(scans,), run=tmp_path / "all", **RUN))
     monkeypatch.setattr("CTDiffusionLogic.training.stage.GUIDE_READY", 10**6)
-    options = TrainOptions(data=(scans,), run=tmp_path / "detail", init=start.model, only="detail", **RUN)
+    other = (scans / "sub-1.nii.gz", scans / "sub-2.nii.gz")  # without the lowest scan positions would shift
+    options = TrainOptions(data=other, run=tmp_path / "detail", init=start.model, only="detail", **RUN)
     events = []
     tuned = train(options, on_event=lambda name, facts: events.append(SimpleNamespace(name=name, facts=facts)))
     before, after = stages_of(start.model), stages_of(tuned.model)
     assert before.keys() == after.keys() >= {"anatomy", "detail", "guide"}
-    for stage in ("anatomy", "guide"):
+    for stage in ("anatomy", "guide", "body"):
         assert all(torch.equal(after[stage][name], value) for name, value in before[stage].items()), stage
     assert any(not torch.equal(after["detail"][name], value) for name, value in before["detail"].items())
     measured = [event.facts for event in events if event.name == "metric"]
     assert any("detail_held_out" in facts for facts in measured), "what learns is measured"
     assert not any("anatomy_held_out" in facts for facts in measured)
-    card = load_model(tuned.model).card
+    first, card = load_model(start.model).card, load_model(tuned.model).card
+    for key in ("sigma_data", "residual_scale"):
+        assert all(card["stages"][name][key] == first["stages"][name][key] for name in card["stages"]), "its units"
+    boxes = {tuple(box[2:]): box[:2] for box in first["plan"]["body_boxes_mm"]}
+    for box in card["plan"]["body_boxes_mm"]:
+        assert np.allclose(boxes[tuple(box[2:])], box[:2], atol=0.3), "the places along the body that the model knows"
     assert card["training"]["slabs"]["detail"] == tuned.steps * PRESETS["tiny"].detail.batch, "at every step"
 
     again = train(TrainOptions(data=(), run=tmp_path / "detail", resume=True, only="anatomy", **{**RUN, "epochs": 2}))
