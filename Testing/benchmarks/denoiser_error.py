@@ -6,7 +6,8 @@ RUN is the folder of a training whose plan and cache serve as data (of the model
 it saw). Printed: the root mean square error on slabs of which nothing is known, in the stage's own units, for sigma
 = t / (1 - t). A row that stops falling with sigma shows the finest structure the network can draw; where it lies above
 sigma, the noisy slab itself would have been the better estimate. With ``--without-lowest-level`` what the U-Net's
-lowest level of resolution gives is set to zero: a level whose rows stay the same has learnt nothing.
+lowest level of resolution gives is set to zero: a level whose rows stay the same has learnt nothing. Detail refines
+averaged scans here; one that has learnt to refine estimates of anatomy is wronger on these than on its own.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
 "diffusers" and "MONAI" are their examples' loops (:mod:`other_loops`) around the very network of a preset's stage, on
 the same slabs, which the same code prepares, in batches of the same size: what differs is the loop. "own network" is
 the library's U-Net with as many channels and layers, behind our pixel-unshuffle, in its own memory layout: what a
-user of it would have. Each runs in a process of its own, in turns. GFLOP/s: three passes a slab.
+user of it would have. Each runs in a process of its own, in turns. GFLOP/s: three passes a slab. Slabs of the detail
+stage refine averaged scans here, the same for all; in a training the anatomy network estimates them, a pass for each.
 
 Waiting for data is the part of a step in which the loop stands still for its next batch (goal: less than 5 %); on a
 CPU our loop prepares the batch then, too, and "prepared in" is how long that takes. A checkpoint stall is measured in
