@@ -73,7 +73,7 @@ def test_every_option_reaches_the_library(training, tmp_path, capfd):
     words = "a b --run r --image-size 128 --preset tiny --max-minutes 2.5 --epochs 9 --device cpu --index i.csv"
     words += " --fidelity-every 3 --fidelity-extractor inception:w.pth"
     words += " --hold-out p1 --hold-out p2 --use-labels --seed 5 --cooldown 0.3 --loader-threads 2"
-    words += " --checkpoint-minutes 3"
+    words += " --checkpoint-minutes 3 --only detail"
     code, _ = run(capfd, *words.split(), "--init", model, "--name", "n", "--note", "CC BY")
     assert code == 0
     wanted = TrainOptions(
@@ -88,6 +88,7 @@ def test_every_option_reaches_the_library(training, tmp_path, capfd):
         hold_out=("p1", "p2"),
         use_labels=True,
         init=model,
+        only="detail",
         seed=5,
         cooldown=0.3,
         checkpoint_minutes=3.0,
