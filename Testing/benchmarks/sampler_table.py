@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 
 from CTDiffusionLogic.sampling import (
+    REFINING_SIGMA_MAX,
     Model,
     ddpm_times,
     edm_times,
     power_times,
+    refining_times,
     sample_ancestral,
     sample_heun,
     sample_multistep,
@@ -102,6 +104,9 @@ def routes() -> Iterator[tuple[str, str, Route, bool]]:
         yield "Heun", "power_times", lambda m, x, n=steps: sample_heun(m, x, power_times(n)), False
     for steps in (10, 16, 20, 28, 32):
         yield "multistep, order 2", "edm_times", lambda m, x, n=steps: sample_multistep(m, x, edm_times(n)), False
+    for steps in (10, 12, 14):
+        times = refining_times(steps, sigma_max=REFINING_SIGMA_MAX)
+        yield "multistep, order 2", "refining_times", lambda m, x, v=times: sample_multistep(m, x, v), False
     for steps in (28, 40, 60):
         yield "multistep SDE", "edm_times", _stochastic(sample_multistep_sde, edm_times(steps)), True
     for steps in (12, 16, 20):
@@ -141,7 +146,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     columns = " ".join(f"{float(s):5.2f}" for s in STDS)
-    print(f"{'sampler':28}{'times':14}passes  std: {columns}   weight  width")
+    print(f"{'sampler':28}{'times':15}passes  std: {columns}   weight  width")
     quantile = torch.special.ndtri((torch.arange(100_001, dtype=torch.float64) + 0.5) / 100_001)
     for name, spacing, route, random in routes():
         passes: list[float] = []
@@ -152,7 +157,7 @@ def main() -> None:
         first = (made[:, None] - MEANS).abs().argmin(1) == 0
         row = " ".join(f"{float(r):5.2f}" for r in ratios)
         weight, width = float(first.double().mean()) - 0.3, float(made[~first].std()) / WIDTH
-        print(f"{name:28}{spacing:14}{len(passes):6}       {row}  {weight:+7.3f} {width:6.2f}")
+        print(f"{name:28}{spacing:15}{len(passes):6}       {row}  {weight:+7.3f} {width:6.2f}")
 
 
 if __name__ == "__main__":
