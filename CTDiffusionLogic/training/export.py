@@ -155,8 +155,9 @@ def _of_synthetic_scans(plan: CorpusPlan) -> list[str]:
 def _training_facts(
     options: TrainOptions, plan: CorpusPlan, stages: dict[str, Any], *, step: int, hours: float, epochs: float
 ) -> dict[str, Any]:
+    noted = json.loads((options.run / "options.json").read_text(encoding="utf-8"))
     return {
-        "command": json.loads((options.run / "options.json").read_text(encoding="utf-8"))["command"],
+        **{key: noted[key] for key in ("command", "resumed_with", "started_from") if key in noted},
         "preset": options.preset,
         "seed": options.seed,
         "steps": step,
@@ -173,5 +174,4 @@ def _training_facts(
         "slices": sum(s.slices for s in plan.train),
         "held_out_patients": len({s.patient for s in plan.held_out}),
         "data": options.note,
-        "started_from": options.init.name if options.init else "",
     }

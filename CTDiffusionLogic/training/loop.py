@@ -262,8 +262,9 @@ def train_loop(
                 awaits_cooldown = False
                 cooldowns.append(Cooldown(step, cooldown_end))
         if is_first:  # the others wait for it where gradients are averaged
-            if step % steps_per_epoch == 0 or step == 1:
-                for name, stage in learning.items():
+            is_epoch = step % steps_per_epoch == 0 or step == 1
+            for name, stage in stages.items():
+                if is_epoch if name in learning else step == first_step + 1:  # of one that stays as it is, once
                     value = stage.held_out_loss()
                     if value is not None:
                         log.write({"step": step, "epoch": step / steps_per_epoch, f"{name}_held_out": value})

@@ -15,7 +15,7 @@ from CTDiffusionLogic.fidelity.extractors import Extractor, get_extractor
 from CTDiffusionLogic.processes import this_process
 from CTDiffusionLogic.training.loop import TrainingResult, make_accelerator, train_loop
 from CTDiffusionLogic.training.options import DEFAULT_EXTRACTOR, Preset, TrainOptions
-from CTDiffusionLogic.training.run_folder import OnEvent, fill_run, reopen_run
+from CTDiffusionLogic.training.run_folder import OnEvent, fill_run, is_begun, note_resumed, reopen_run
 from CTDiffusionLogic.training.together import others_needed
 from CTDiffusionLogic.training.writer import Writer
 
@@ -81,10 +81,13 @@ def _train(
     extractor: Extractor | None,
     begin: float,
 ) -> TrainingResult:
+    is_resumed = options.resume and is_begun(options.run)
     if accelerator.is_main_process:  # one process prepares, the others read what it wrote
         fill_run(options, preset, report)
     accelerator.wait_for_everyone()
     corpus = reopen_run(options)
+    if is_resumed and accelerator.is_main_process:
+        note_resumed(options.run)
     for path, reason in corpus.plan.skipped:
         report("skipped", {"path": path, "reason": reason})
     if sentence := corpus.plan.synthetic_warning:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from CTDiffusionLogic.atomic import atomic_file
-from CTDiffusionLogic.bundle import ModelFile, load_body_net, load_model
+from CTDiffusionLogic.bundle import ModelFile, load_body_net, load_model, read_header
 from CTDiffusionLogic.corpus.body_position import BodyPositionNet
 from CTDiffusionLogic.corpus.pack import neutral_plan, read_pack, unpack
 from CTDiffusionLogic.corpus.pack_options import is_pack
@@ -51,8 +51,12 @@ def fill_run(options: TrainOptions, preset: Preset, report: OnEvent) -> None:
         begin_run(options, preset, report)
         return
     pack = next((path for path in options.data if is_pack(path)), None)
-    if pack is None:
-        return
+    if pack is not None:
+        _unpack_again(pack, options, report)
+
+
+def _unpack_again(pack: Path, options: TrainOptions, report: OnEvent) -> None:
+    """Bring back the slices of a training that was begun with ``pack``, where they are missing."""
     plan, is_whole = CorpusPlan.load(options.run / _PLAN), not _missing(options.run)
     begun_with = neutral_plan(plan) if is_whole else plan  # of a training begun with scans the pack has no names
     header = read_pack(pack)
@@ -99,8 +103,9 @@ def begin_run(options: TrainOptions, preset: Preset, report: OnEvent) -> Prepare
     with atomic_file(options.run / _BODY) as temporary:
         save_file({k: v.contiguous() for k, v in corpus.body_net.state_dict().items()}, temporary)
     fixed = {name: getattr(options, name) for name in _FIXED} | {_HU_STEP: corpus.hu_step, "command": command_line()}
-    with atomic_file(options.run / _OPTIONS) as temporary:
-        temporary.write_text(json.dumps(fixed, indent=1), encoding="utf-8")
+    if options.init:
+        fixed["started_from"] = _facts_of(options.init)
+    _write_options(options.run, fixed)
     return corpus
 
 
@@ -112,7 +117,7 @@ def reopen_run(options: TrainOptions) -> PreparedCorpus:
         InputError: As :func:`open_run` says.
     """
     corpus = open_run(options.run)
-    before = json.loads((options.run / _OPTIONS).read_text(encoding="utf-8"))
+    before = _read_options(options.run)
     for name in _FIXED:
         value = getattr(options, name)
         now = list(value) if isinstance(value, tuple) else value
@@ -146,9 +151,33 @@ def open_run(run: Path) -> PreparedCorpus:
     return PreparedCorpus(plan, run / "cache", net.eval(), _hu_step(run) or 1)
 
 
+def _facts_of(start: Path) -> dict[str, Any]:
+    """What the card of a model tells of the one its training began with: which it was, and how that came to be."""
+    header = read_header(start)
+    return {"file": start.name, "sha256": header.sha256, "training": header.card.get("training", {})}
+
+
+def note_resumed(run: Path) -> None:
+    """Keep the command that a training goes on with, for the model's card; not the same one twice in a row."""
+    noted = _read_options(run)
+    resumed = noted.setdefault("resumed_with", [])
+    if command_line() != (resumed[-1] if resumed else noted.get("command")):
+        resumed.append(command_line())
+        _write_options(run, noted)
+
+
+def _read_options(run: Path) -> dict[str, Any]:
+    return json.loads((run / _OPTIONS).read_text(encoding="utf-8"))
+
+
+def _write_options(run: Path, noted: dict[str, Any]) -> None:
+    with atomic_file(run / _OPTIONS) as temporary:
+        temporary.write_text(json.dumps(noted, indent=1), encoding="utf-8")
+
+
 def _hu_step(run: Path) -> int | None:
     """What the HU of a run's slices were rounded to multiples of; None where it was begun before that was noted."""
-    step = json.loads((run / _OPTIONS).read_text(encoding="utf-8")).get(_HU_STEP)
+    step = _read_options(run).get(_HU_STEP)
     return step if isinstance(step, int) and step >= 1 else None
 
 

@@ -30,7 +30,10 @@ def test_the_file_is_small_and_its_card_says_what_it_saw(path):
     training = card["training"]
     assert training["patients"] >= 11 and training["held_out_patients"] >= 2
     assert training["command"].startswith("ctdiffusion train")
-    assert training["data"] and training["slabs"]["anatomy"] > 10_000
+    trainings = [training]  # and those of the models that it began with
+    while "training" in (start := trainings[-1].get("started_from") or {}):
+        trainings.append(start["training"])
+    assert training["data"] and sum(part["slabs"]["anatomy"] for part in trainings) > 10_000
     assert card["plan"]["image_size"] == 256
     assert any("Not for diagnosis" in limit for limit in card["limits"])
     assert {"anatomy_held_out", "detail_held_out"} <= card["metrics"].keys()
