@@ -45,7 +45,7 @@ def simulated(cache: Path, count: int) -> CorpusPlan:
 
 @pytest.fixture
 def few_files():
-    """Two dozen files may be opened, those that are open aside: a stream keeps 16 mapped, each with a file of its own."""
+    """Two dozen files may be opened, those that are open aside: a stream keeps 16 mapped, each with its file."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     gc.collect()  # what earlier tests left open would be closed in the middle of this one, or never
     numbers = [int(name) for name in os.listdir("/dev/fd")]  # noqa: PTH208 # with the one that lists them
