@@ -20,10 +20,12 @@ from CTDiffusionLogic.corpus.plan import CorpusPlan, ScanPlan
 from CTDiffusionLogic.corpus.slabs import (
     DETAIL_MAX_GAP_MM,
     Slab,
+    corrupt_known,
     draw_detail_mask,
     draw_patch,
     draw_step,
     intensity_table,
+    with_faults,
 )
 from CTDiffusionLogic.corpus.stream import SlabStream, collate
 from CTDiffusionLogic.denoiser.coarse import downsample, interpolate_along_z, to_residual, upsample
@@ -163,14 +165,13 @@ def draw_example(
     weights = interpolate_along_z(
         torch.eye(slices)[:, None], torch.from_numpy(grid).float(), torch.arange(slices).float()
     )
-    noise = np.float32(rng.uniform(0, 0.08) if rng.random() < 0.5 else 0.0)
-    mask = np.zeros(slices, dtype=np.float32)
+    known, mask = draw_detail_mask(rng, slices), np.zeros(slices, dtype=np.float32)
     if rng.random() < _HALVED:
         mask[int(rng.integers(2)) :: 2] = 1
     detail = Slab(
         x0=images,
-        known=images + noise * rng.standard_normal(images.shape, dtype=np.float32),
-        mask=draw_detail_mask(rng, slices),
+        known=corrupt_known(images, known, rng),
+        mask=known,
         offsets_mm=((positions - positions.mean()) * scan.gap_mm).astype(np.float32),
         body_mm=scan.body_mm + positions.mean() * scan.gap_mm,
         pixel_mm=scan.pixel_mm,
@@ -180,7 +181,7 @@ def draw_example(
         detail=detail,
         around=Slab(
             x0=around,
-            known=around + np.float32(_KNOWN_NOISE) * rng.standard_normal(around.shape, dtype=np.float32),
+            known=with_faults(around, mask, _KNOWN_NOISE, rng),
             mask=mask,
             offsets_mm=((grid - grid.mean()) * step * scan.gap_mm).astype(np.float32),
             body_mm=scan.body_mm + (start + step * grid.mean()) * scan.gap_mm,

@@ -57,7 +57,7 @@ def anatomy_slab(
     pixel = scan.pixel_mm * plan.image_size / plan.anatomy_size * crop.pixel_factor
     return Slab(
         x0=x0,
-        known=corrupt_known(x0, rng),
+        known=corrupt_known(x0, mask, rng),
         mask=mask,
         offsets_mm=offsets.astype(np.float32),
         body_mm=body,
@@ -109,7 +109,7 @@ def detail_slab(
     offsets = (positions - positions.mean()) * scan.gap_mm
     return Slab(
         x0=x0,
-        known=corrupt_known(x0, rng),
+        known=corrupt_known(x0, mask, rng),
         mask=mask,
         offsets_mm=offsets.astype(np.float32),
         body_mm=scan.body_mm + positions.mean() * scan.gap_mm,
@@ -185,12 +185,21 @@ def draw_detail_mask(rng: np.random.Generator, slices: int) -> NDArray[np.float3
     return mask
 
 
-def corrupt_known(x0: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def corrupt_known(x0: NDArray[np.float32], mask: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Return known slices with the small faults that generated ones have, half of the time."""
     if rng.random() < 0.5:
         return x0
-    noise = rng.standard_normal(x0.shape, dtype=np.float32)
-    return x0 + np.float32(rng.uniform(0, 0.08)) * noise
+    return with_faults(x0, mask, float(rng.uniform(0, 0.08)), rng)
+
+
+def with_faults(
+    x0: NDArray[np.float32], mask: NDArray[np.float32], level: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Slices (K, H, W) with noise of standard deviation ``level`` on the known ones; the others nobody sees."""
+    faulty = x0.copy()
+    known = np.flatnonzero(mask)
+    faulty[known] += np.float32(level) * rng.standard_normal((len(known), *x0.shape[1:]), dtype=np.float32)
+    return faulty
 
 
 def _corrupt_coarse(small: torch.Tensor, rng: np.random.Generator, most: float) -> tuple[torch.Tensor, float]:

@@ -198,8 +198,8 @@ def _short_gaps(
     return _step(count, gap_mm, max_gap_mm, rng, slices=slices, power=2.0)
 
 
-def _noisy(x0: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    return x0 + 2 * (_corrupt(x0, rng) - x0)
+def _noisy(x0: NDArray[np.float32], mask: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    return x0 + 2 * (_corrupt(x0, mask, rng) - x0)
 
 
 def _whole(size: int, rng: np.random.Generator) -> Crop:
@@ -229,7 +229,7 @@ DATA_CHANGES: dict[str, tuple[str, Callable[..., Any]]] = {
     "short gaps": ("draw_step", _short_gaps),
     "known rarely": ("draw_anatomy_positions", _known_rarely),
     "known often": ("draw_anatomy_positions", _known_often),
-    "known clean": ("corrupt_known", lambda x0, rng: x0),
+    "known clean": ("corrupt_known", lambda x0, mask, rng: x0),
     "known noisy": ("corrupt_known", _noisy),
     "no crop": ("draw_crop", _whole),
     "half the crop": ("draw_crop", _half),
