@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -182,10 +181,8 @@ def train_loop(
 
     def measure() -> None:
         """How real the images are; whatever happens, the training goes on."""
-        with ExitStack() as stack:
-            ready = {n: stage for n, stage in stages.items() if stage.is_ready}
-            networks = {n: stack.enter_context(stage.averaged()) for n, stage in ready.items()}
-            line = fidelity.measure(networks, step=step, hours=trained_hours())
+        networks = {n: stage.averaged() for n, stage in stages.items() if stage.is_ready}
+        line = fidelity.measure(networks, step=step, hours=trained_hours())
         if line is not None:
             fidelity.keep_if_best(line, lambda measured: keeping(measured, is_best=True)())
 
@@ -209,11 +206,10 @@ def train_loop(
     def draw() -> None:
         """Show what the averaged networks make now."""
         asked = time.monotonic()
-        with ExitStack() as stack:
-            networks = {n: stack.enter_context(stage.averaged()) for n, stage in stages.items()}
-            stream = stages["detail"].held_out or stages["detail"].stream
-            patches = partial(stream.batch, 0)
-            sheet = write_sheet(networks, corpus.plan, options.run / "samples", step=step, patches=patches)
+        networks = {n: stage.averaged() for n, stage in stages.items()}
+        stream = stages["detail"].held_out or stages["detail"].stream
+        patches = partial(stream.batch, 0)
+        sheet = write_sheet(networks, corpus.plan, options.run / "samples", step=step, patches=patches)
         report("sample", {"path": str(sheet), "step": step})
         sheets.note(time.monotonic() - asked)
 

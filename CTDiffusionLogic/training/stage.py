@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,6 +110,7 @@ class StageTrainer:
         self.held_out = make(plan, cache, stage=kind, split="held-out", **shared) if plan.held_out else None
         self._held_out_batches: list[ReadyBatch | PatchBatch] = []
         self._is_on_gpu = accelerator.device.type == "cuda"
+        self._averaged = copy.deepcopy(self.network).requires_grad_(False).eval().to(accelerator.device)
         self.wrapped, *self.optimizers = accelerator.prepare(
             self.network, *make_optimizers(self.network, lr=self.recipe.learning_rate)
         )
@@ -197,23 +198,17 @@ class StageTrainer:
         if not self._held_out_batches:  # once: an epoch of few scans on a GPU takes less time than to make them
             made = (self.ready(number, held_out=True) for number in range(HELD_OUT_BATCHES))
             self._held_out_batches = [batch.to(self.accelerator.device) for batch in made]
-        with self.averaged() as network:
-            losses = [self._loss(network, self._on_device(batch)) for batch in self._held_out_batches]
+        losses = [self._loss(self.averaged(), self._on_device(batch)) for batch in self._held_out_batches]
         return float(torch.stack(losses).mean())
 
-    @contextmanager
-    def averaged(self) -> Iterator[SlabDenoiser]:
-        """Lend the network with its averaged weights, in evaluation mode."""
-        # Not EMAModel.store, which takes them to the processor and back: a GPU would stand still at every epoch's end.
-        learnt = [parameter.detach().clone() for parameter in self.network.parameters()]
-        self.ema.copy_to(self.network.parameters())
-        self.network.eval()
-        try:
-            yield self.network
-        finally:
-            self.network.train()
-            for parameter, kept in zip(self.network.parameters(), learnt, strict=True):
-                parameter.data.copy_(kept)
+    def averaged(self) -> SlabDenoiser:
+        """The network in evaluation mode, its weights the averages themselves: they go on with the training.
+
+        Nothing is copied, since a detail stage asks for the anatomy network at every step.
+        """
+        for parameter, average in zip(self._averaged.parameters(), self.ema.shadow_params, strict=True):
+            parameter.data = average  # anew each time: who had it may have laid its weights out otherwise
+        return self._averaged
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """EMA weights by parameter name, on the CPU, for a model file."""
@@ -273,8 +268,10 @@ class StageTrainer:
         if isinstance(there, ReadyBatch):
             return there
         assert self.anatomy is not None
-        with self.anatomy.averaged() as network, self.accelerator.autocast():
-            return there.refining(network, image_size=self.plan.image_size, scale=self.plan.residual_scale)
+        with self.accelerator.autocast():
+            return there.refining(
+                self.anatomy.averaged(), image_size=self.plan.image_size, scale=self.plan.residual_scale
+            )
 
     def _loss(self, network: torch.nn.Module, batch: ReadyBatch) -> Tensor:
         """Mean loss of a batch."""

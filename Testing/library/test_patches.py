@@ -240,3 +240,15 @@ def test_a_network_with_a_refiner_starts_from_one_without(prepared):
     few = {name: value for name, value in plain.network.state_dict().items() if "conv_out" not in name}
     with pytest.raises(RuntimeError, match="conv_out"):
         refining.load_weights(few)
+
+
+def test_the_averaged_network_goes_on_with_the_training(prepared):
+    stage = StageTrainer("anatomy", PRESETS["tiny"], prepared.plan, prepared.cache, Accelerator(cpu=True), seed=0)
+    lent = stage.averaged().to(memory_format=torch.channels_last)  # as generation lays it out
+    for step in range(3):
+        before = [parameter.clone() for parameter in stage.averaged().parameters()]
+        stage.train_step(step, stage.ready(step))
+        after = dict(stage.averaged().named_parameters())
+        assert any(not torch.equal(was, now) for was, now in zip(before, after.values(), strict=True))
+        assert all(torch.equal(value, after[name]) for name, value in stage.averaged_weights().items())
+    assert stage.averaged() is lent and not lent.training and stage.network.training
