@@ -224,6 +224,8 @@ PRESETS: dict[str, Preset] = {
             level_std=1.4,
             sigma_floor=0.0,
             parametrization="edm",
+            refiner_channels=64,
+            refiner_blocks=3,
         ),
         guide=GuidePreset(channels=(48, 72), refiner_channels=24, refiner_blocks=2),
         patch=96,

@@ -119,14 +119,20 @@ def test_training_throughput_sets_ours_beside_two_libraries(load, run, capsys, m
     told = []
     monkeypatch.setattr(throughput, "table", lambda columns, rows: told.extend(rows) or "")
     monkeypatch.setattr(throughput, "tell_goals", lambda goals, facts: told.extend(goals))
-    words = ["--run", str(run), "--preset", "tiny", "--stage", "anatomy", "--batch", "2", "--steps", "1"]
-    words += ["--warm-up", "1", "--rounds", "1"]
-    throughput.main([*words, "--workers", "0", "--stall-minutes", "0"])
+    words = ["--run", str(run), "--preset", "tiny", "--batch", "2", "--steps", "1", "--warm-up", "1", "--rounds", "1"]
+    words += ["--workers", "0", "--stall-minutes", "0"]
+    throughput.main([*words, "--stage", "anatomy"])
     rows, goals = told[:5], told[5:]
     assert tuple(row[0] for row in rows) == throughput.LOOPS
     assert rows[0][1:3] == rows[1][1:3] == rows[2][1:3]  # one network: weights and arithmetic
     assert all(float(row[3]) > 0 for row in rows)
     assert [goal.what for goal in goals if goal.goal] == ["waiting for data, anatomy"]
+    told.clear()
+    throughput.main([*words, "--stage", "detail", "--loops", "ours"])
+    (plain, refining), goals = told[:2], told[2:]
+    assert plain[0] == "ours" and refining[0] == throughput.ON_ESTIMATES
+    assert plain[1:3] == refining[1:3] and float(refining[3]) > 0
+    assert [goal.what for goal in goals] == ["waiting for data, detail"]
 
 
 def test_every_choice_trains_and_changes_what_it_says(load, run):
