@@ -15,7 +15,7 @@ DEFAULT_STEPS = {"sde": (40, 10), "multistep": (28, 10), "heun": (20, 10), "ddpm
 DEFAULT_SLICES, DEFAULT_SPACING_MM = 64, 3.0
 FEATURE_MAPS, REFINER_MAPS, SLAB_COPIES = 32, 4, 16
 #: Share of the anatomy stage's passes that guidance doubles where a model has no guide: those at high noise.
-GUIDED_SHARE = 24 / 28
+GUIDED_SHARE = 19 / 22
 
 #: Seconds per unit of work where a device was never used; one is 10^9 multiplications of the networks' inner layers.
 #: "cpu": two cores of a server (measured: 0.18 on one). The other two are guesses by what such devices can do.

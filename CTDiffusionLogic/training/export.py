@@ -15,7 +15,7 @@ from CTDiffusionLogic.bundle import FINGERPRINTS
 from CTDiffusionLogic.corpus.plan import CorpusPlan
 from CTDiffusionLogic.corpus.prepare import PreparedCorpus
 from CTDiffusionLogic.denoiser.intensity import KNOTS
-from CTDiffusionLogic.sampling import ANATOMY_STEPS, DEFAULT_SAMPLER, REFINING_SIGMA_MAX, REFINING_STEPS
+from CTDiffusionLogic.sampling import DEFAULT_SAMPLER, ESTIMATE_STEPS, REFINING_SIGMA_MAX, REFINING_STEPS
 from CTDiffusionLogic.training.checkpoint import copied
 from CTDiffusionLogic.training.options import TrainOptions
 from CTDiffusionLogic.training.run_fingerprints import ModelFingerprints
@@ -29,7 +29,7 @@ MODEL, BEST_MODEL = "model.safetensors", "model-best.safetensors"
 #: such estimates, and is told of the noise.
 SAMPLING: dict[str, Any] = {
     "sampler": DEFAULT_SAMPLER,
-    "anatomy_steps": ANATOMY_STEPS,
+    "anatomy_steps": ESTIMATE_STEPS,
     "detail_steps": REFINING_STEPS,
     "detail_sigma_max": REFINING_SIGMA_MAX,
     "guidance": 1.5,

@@ -13,7 +13,9 @@ import torch
 
 from CTDiffusionLogic.sampling import (
     ANATOMY_STEPS,
+    DEFAULT_SAMPLER,
     DETAIL_STEPS,
+    ESTIMATE_STEPS,
     REFINING_SIGMA_MAX,
     REFINING_STEPS,
     SAMPLERS,
@@ -86,6 +88,26 @@ def test_gaussian_keeps_its_standard_deviation_at_the_shipped_steps(name, stage)
 def test_wide_patterns_of_anatomy_keep_their_standard_deviation(name, std):
     # The size of a body adds up over a slab's pixels: a pattern 14 times as wide as the noise is nothing unusual.
     assert abs(exact_deviation(name, "anatomy", std) / std - 1) < 0.035
+
+
+@pytest.mark.parametrize("name", ["sde", "multistep", "heun"])
+@pytest.mark.parametrize("std", [30.0, 14.0, 7.0, 3.0, 1.0, 0.5, 0.2])
+def test_anatomy_that_is_handed_over_as_an_estimate_is_as_wide_as_the_exact_one(name, std):
+    estimates = []
+
+    def model(x, t):
+        estimates.append(gaussian(std)(x, t))
+        return estimates[-1]
+
+    sampler = SAMPLERS[name]
+    steps = ESTIMATE_STEPS if name == DEFAULT_SAMPLER else sampler.anatomy_steps
+    times = sampler.times("anatomy", steps, sigma_min=0.4)
+    axes = iter(torch.eye(steps + 1, dtype=torch.float64))
+    sampler.run_of("anatomy")(model, next(axes), times, noise=lambda: next(axes), callback=None)
+    sigma = times[-2] / (1 - times[-2])
+    assert sigma == pytest.approx(0.4)
+    exact = std**2 / math.hypot(std, sigma)
+    assert abs(float(estimates[-1].norm()) / exact - 1) < 0.03
 
 
 @pytest.mark.parametrize("std", [1.0, 0.5, 0.2, 0.1, 0.05, 0.02])

@@ -244,8 +244,8 @@ def test_the_library_and_the_estimate_agree(model):
     } == GenerateEstimate.DEFAULT_STEPS
     assert GenerateEstimate.DEFAULT_SLICES == generation_request.DEFAULT_SLICES
     assert GenerateEstimate.DEFAULT_SPACING_MM == generation_request.DEFAULT_SPACING_MM
-    levels = sampling.edm_times(sampling.ANATOMY_STEPS, sigma_min=SAMPLING["anatomy_sigma_min"])
-    assert sum(t >= GUIDED_FROM for t in levels) / sampling.ANATOMY_STEPS == GenerateEstimate.GUIDED_SHARE
+    levels = sampling.estimate_times(SAMPLING["anatomy_steps"], sigma_min=SAMPLING["anatomy_sigma_min"])
+    assert sum(t >= GUIDED_FROM for t in levels) / SAMPLING["anatomy_steps"] == GenerateEstimate.GUIDED_SHARE
     card = read_header(model).card
     guided = {**card, "sampling": {**card["sampling"], "guidance": 2.0}}
     assert GenerateEstimate.workOf(guided, slices=9, spacingMm=3.0) > GenerateEstimate.workOf(
