@@ -176,6 +176,11 @@ class CorpusPlan:
         scans = tuple(replace(s, body_mm=b) for s, b in zip(self.scans, body_mm, strict=True))
         return replace(self, scans=scans)
 
+    def unfitted(self) -> CorpusPlan:
+        """Return the plan without what a network or a measurement decided: places along the body, and units."""
+        plain = self.with_body_positions([0.0] * len(self.scans))
+        return replace(plain, sigma_data={}, residual_scale=1.0)
+
 
 def spread_out(scans: Sequence[ScanPlan], most: int) -> list[ScanPlan]:
     """All scans in their order, or ``most`` of them from all over the list."""

@@ -185,8 +185,7 @@ def prepare(
     if options.fine:
         body_net = BodyPositionNet()
     elif body_net is not None:
-        places = [scan_position_mm(body_net, *_coarsest(scan, plan, cache)) for scan in plan.scans]
-        plan = plan.with_body_positions(places)
+        plan = placed_by(body_net, plan, cache)
     else:
         learning = partial(report, 2 * len(scans), 2 * len(scans), "learning body positions")
         learning()
@@ -267,6 +266,11 @@ def _scan_plan(scan: ScanRef, oriented: CTVolume, grid: GridSlices, *, label: in
         source=str(scan.path),
         synthetic=oriented.metadata.get("synthetic") == "yes",
     )
+
+
+def placed_by(net: BodyPositionNet, plan: CorpusPlan, cache: Path) -> CorpusPlan:
+    """The plan with its scans where a network that was fitted before places them along the body."""
+    return plan.with_body_positions([scan_position_mm(net, *_coarsest(scan, plan, cache)) for scan in plan.scans])
 
 
 def _place_along_body(

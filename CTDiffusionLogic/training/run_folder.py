@@ -17,7 +17,7 @@ from CTDiffusionLogic.corpus.body_position import BodyPositionNet
 from CTDiffusionLogic.corpus.pack import neutral_plan, read_pack, unpack
 from CTDiffusionLogic.corpus.pack_options import is_pack
 from CTDiffusionLogic.corpus.plan import CorpusPlan
-from CTDiffusionLogic.corpus.prepare import PreparedCorpus, PrepareOptions, prepare
+from CTDiffusionLogic.corpus.prepare import PreparedCorpus, PrepareOptions, placed_by, prepare
 from CTDiffusionLogic.errors import InputError, UsageError
 from CTDiffusionLogic.scan_search import find_scans
 from CTDiffusionLogic.training.export import command_line
@@ -60,7 +60,7 @@ def _unpack_again(pack: Path, options: TrainOptions, report: OnEvent) -> None:
     plan, is_whole = CorpusPlan.load(options.run / _PLAN), not _missing(options.run)
     begun_with = neutral_plan(plan) if is_whole else plan  # of a training begun with scans the pack has no names
     header = read_pack(pack)
-    if header.plan.to_json() != begun_with.to_json():
+    if header.plan.unfitted().to_json() != begun_with.unfitted().to_json():  # a model it began with has its own fits
         raise UsageError(
             f"{pack} is not what the training in {options.run} was begun with.",
             remedy="Name the pack that it was, or a new --run.",
@@ -79,6 +79,7 @@ def _unpack_again(pack: Path, options: TrainOptions, report: OnEvent) -> None:
         )
     if not is_whole:
         _unpack(pack, options.run, report)
+        plan.save(options.run / _PLAN)
 
 
 def begin_run(options: TrainOptions, preset: Preset, report: OnEvent) -> PreparedCorpus:
@@ -253,7 +254,14 @@ def _unpacked(pack: Path, options: TrainOptions, preset: Preset, report: OnEvent
             f"{pack} has scans of fewer than {preset.slices} slices, which the preset {options.preset} learns from.",
             remedy=f"Pack the scans with --preset {options.preset}.",
         )
-    return _unpack(pack, options.run, report)
+    corpus = _unpack(pack, options.run, report)
+    if options.init is None or preset.anatomy is None:
+        return corpus
+    start = load_model(options.init)
+    net = load_body_net(start)
+    return _scaled_as(
+        start, replace(corpus, plan=placed_by(net, corpus.plan, corpus.cache), body_net=net), options.run
+    )
 
 
 def _unpack(pack: Path, run: Path, report: OnEvent) -> PreparedCorpus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -10,12 +11,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from CTDiffusionLogic.bundle import load_model
+from CTDiffusionLogic.bundle import load_model, save_model
 from CTDiffusionLogic.cli.events import Failed, Finished, Progress, Warned, parse_line
 from CTDiffusionLogic.cli.main import main
+from CTDiffusionLogic.corpus.body_position import UNIT_MM
 from CTDiffusionLogic.corpus.pack import read_pack, write_pack
 from CTDiffusionLogic.corpus.pack_options import PackOptions
 from CTDiffusionLogic.errors import InputError, OutputError, UsageError
@@ -133,6 +136,28 @@ def test_a_run_folder_travels_without_its_slices(prepared, packed, tmp_path):
             shutil.rmtree(options.run / "cache")
         with pytest.raises(UsageError, match="is not what the training in"):
             train(replace(options, data=(tmp_path / "other.ctpack",)))
+
+
+def test_a_model_that_a_training_begins_with_keeps_its_places_and_units(packed, tmp_path):
+    steps(TrainOptions(data=(packed,), run=tmp_path / "first", **TINY), 1)
+    model = load_model(tmp_path / "first" / "model.safetensors")
+    card = copy.deepcopy(dict(model.card))
+    card["stages"]["anatomy"]["sigma_data"] = 0.7
+    card["stages"]["detail"]["residual_scale"] = 0.9
+    head = "body.head.bias"
+    start = tmp_path / "start.safetensors"
+    save_model(start, {**model.tensors, head: model.tensors[head] + 1}, card)
+    options = TrainOptions(data=(packed,), run=tmp_path / "run", init=start, **TINY)
+    assert steps(options, 1).step == 1
+    options = replace(options, init=None, resume=True)
+    before, plan = read_pack(packed).plan, open_run(options.run).plan
+    assert plan.sigma_data["anatomy"] == 0.7 and plan.residual_scale == 0.9
+    moved = [new.body_mm - old.body_mm for new, old in zip(plan.scans, before.scans, strict=True)]
+    assert np.allclose(moved, UNIT_MM, atol=0.05 * UNIT_MM), "the model stores its weights in half precision"
+    assert steps(options, 1).step == 2
+    shutil.rmtree(options.run / "cache")
+    assert steps(options, 1).step == 3
+    assert open_run(options.run).plan == plan
 
 
 def test_a_training_begun_with_scans_goes_on_with_their_pack(prepared, packed, tmp_path):
