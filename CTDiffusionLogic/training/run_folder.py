@@ -258,10 +258,9 @@ def _unpacked(pack: Path, options: TrainOptions, preset: Preset, report: OnEvent
     if options.init is None or preset.anatomy is None:
         return corpus
     start = load_model(options.init)
-    net = load_body_net(start)
-    return _scaled_as(
-        start, replace(corpus, plan=placed_by(net, corpus.plan, corpus.cache), body_net=net), options.run
-    )
+    if (net := load_body_net(start)) is not None:
+        corpus = replace(corpus, plan=placed_by(net, corpus.plan, corpus.cache), body_net=net)
+    return _scaled_as(start, corpus, options.run)
 
 
 def _unpack(pack: Path, run: Path, report: OnEvent) -> PreparedCorpus:
