@@ -3,14 +3,14 @@
 A fine model is a detail stage (:mod:`CTDiffusionLogic.denoiser.coarse`) one level further: its coarse images are whole
 slices of 256 x 256 pixels, its own ones have 512 x 512, and it has learnt what the larger matrix shows beyond the
 smaller one. It knows nothing of anatomy, so it goes with every model whose images have the size of its coarse ones.
-Slices are made in the same slabs as detail (:func:`~CTDiffusionLogic.slab_plan.plan_detail`), from the feet up, once
+Slices are made in the same blocks as detail (:func:`~CTDiffusionLogic.slab_plan.plan_detail`), from the feet up, once
 the coarse ones are final. The volume it refines is made as without it, to the last byte.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,6 @@ from CTDiffusionLogic.denoiser.network import SlabDenoiser
 from CTDiffusionLogic.errors import ModelFileError, UsageError
 from CTDiffusionLogic.generation_request import MAX_STEPS, GenerationRequest, Settings
 from CTDiffusionLogic.sampling import DEFAULT_SAMPLER, SAMPLERS
-from CTDiffusionLogic.slab_plan import Slab
 
 #: Of the stage, in noise and progress.
 NAME = "fine"
@@ -148,8 +147,10 @@ class FineModel:
         return {"fine_model": self.name, "fine_model_sha256": self.sha256, "fine_steps": str(steps)}
 
 
-def coarse_slabs(blocks: Iterator[tuple[int, NDArray[np.int16]]], count: int, size: int) -> Callable[[Slab], Tensor]:
-    """Coarse images of slabs, upsampled, taken from a volume while it is made.
+def coarse_slices_of(
+    blocks: Iterator[tuple[int, NDArray[np.int16]]], count: int, size: int
+) -> Callable[[Sequence[int]], Tensor]:
+    """Coarse images, upsampled, taken from a volume while it is made.
 
     Args:
         blocks: Slices of the volume as they become final, from the feet up: number of the first, HU (n, h, w).
@@ -157,13 +158,13 @@ def coarse_slabs(blocks: Iterator[tuple[int, NDArray[np.int16]]], count: int, si
         size: Rows and columns wanted.
 
     Returns:
-        A function that gives the intensities (K, size, size) of a slab, and takes as many blocks as it needs for that.
+        A function that gives the intensities (N, size, size) of slices, and takes as many blocks as it needs for that.
         Beyond the ends of the volume its end slices stand in.
     """
     seen: list[NDArray[np.int16]] = []
 
-    def upsampled(slab: Slab) -> Tensor:
-        places = [min(max(position, 0), count - 1) for position in slab.positions]
+    def upsampled(positions: Sequence[int]) -> Tensor:
+        places = [min(max(position, 0), count - 1) for position in positions]
         while len(seen) <= max(places):
             seen.extend(next(blocks)[1])
         return upsample(torch.from_numpy(hu_to_intensity(np.stack([seen[p] for p in places]))), (size, size))

@@ -14,7 +14,7 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from CTDiffusionLogic.denoiser.intensity import hu_to_intensity
 from CTDiffusionLogic.denoiser.network import DenoiserConfig, SlabDenoiser
 from CTDiffusionLogic.errors import ModelFileError
 from CTDiffusionLogic.fine import NAME as FINE
-from CTDiffusionLogic.fine import FineModel, coarse_slabs
+from CTDiffusionLogic.fine import FineModel, coarse_slices_of
 from CTDiffusionLogic.generation_request import (
     DEFAULT_SLICES,
     DEFAULT_SPACING_MM,
@@ -43,7 +43,7 @@ from CTDiffusionLogic.generation_request import (
 from CTDiffusionLogic.geometry import Geometry
 from CTDiffusionLogic.like_grid import LikeGrid
 from CTDiffusionLogic.sampling import SAMPLERS
-from CTDiffusionLogic.slab_plan import Slab, VolumePlan, plan_detail, plan_volume
+from CTDiffusionLogic.slab_plan import Block, Slab, VolumePlan, detail_passes, plan_detail, plan_volume
 from CTDiffusionLogic.stage_run import Meter, OnProgress, StageRun, ready_batches
 from CTDiffusionLogic.stage_slices import final_slices, slab_conditions
 from CTDiffusionLogic.volume import CTVolume
@@ -168,14 +168,14 @@ def generate(
     if fine is not None:
         finer = fine if isinstance(fine, FineModel) else FineModel.from_file(fine, ready.device)
         finest = finer.refined(settings)
-        fine_run, fine_slabs = _fine_run(finer, ready, request, finest, meter, on_warning)
+        fine_run, fine_blocks = _fine_run(finer, ready, request, finest, meter, on_warning)
         facts |= finer.facts(fine_run.steps)
     meter.check()
     anatomy = _make_anatomy(runs["anatomy"], plan, settings)
     blocks = _make_detail(runs["detail"], plan, settings, anatomy)
     if fine is not None:
-        source = coarse_slabs(blocks, settings.slices, finer.size)
-        blocks = final_slices(fine_run, fine_slabs, finer.told(finest), source)
+        source = coarse_slices_of(blocks, settings.slices, finer.size)
+        blocks = final_slices(fine_run, fine_blocks, finer.told(finest), source)
     hu = _collect(blocks, grid, finest, on_slices)
     return CTVolume(hu, grid.geometry if grid else _default_geometry(finest), facts)
 
@@ -217,7 +217,8 @@ def stage_runs(
         sigma_max=settings.detail_sigma_max,
         **shared,
     )
-    meter.units = {"anatomy": len(plan.anatomy) * anatomy.costs[-1], "detail": len(plan.detail) * detail.costs[-1]}
+    windows = detail_passes(plan.detail, len(detail.costs))
+    meter.units = {"anatomy": len(plan.anatomy) * anatomy.costs[-1], "detail": windows * unit}
     return meter, {"anatomy": anatomy, "detail": detail}
 
 
@@ -228,11 +229,11 @@ def _fine_run(
     settings: Settings,
     meter: Meter,
     on_warning: Callable[[str], None] | None,
-) -> tuple[StageRun, list[Slab]]:
-    """The fine stage ready to make the volume of these (refined) settings, and its slabs."""
+) -> tuple[StageRun, list[Block]]:
+    """The fine stage ready to make the volume of these (refined) settings, and its blocks."""
     sampler, steps = fine.sampling(request)
     config = fine.denoiser.config
-    slabs = plan_detail(settings.slices, (), slices=config.slices)
+    blocks = plan_detail(settings.slices, (), slices=config.slices)
     run = StageRun(
         denoiser=fine.denoiser,
         size=fine.size,
@@ -245,8 +246,8 @@ def _fine_run(
         name=FINE,
         on_warning=on_warning,
     )
-    meter.units = {**meter.units, FINE: len(slabs) * run.costs[-1]}
-    return run, slabs
+    meter.units = {**meter.units, FINE: detail_passes(blocks, len(run.costs)) * run.unit}
+    return run, blocks
 
 
 def _cost(config: DenoiserConfig, size: int) -> float:
@@ -273,7 +274,8 @@ def _make_anatomy(run: StageRun, plan: VolumePlan, settings: Settings) -> Tensor
         for place, position in enumerate(slab.positions):
             if position in slab.known:
                 known[place] = coarse(position)
-        return slab_conditions(slab, settings, known, pixel_mm=settings.pixel_mm * settings.image_size / run.size)
+        pixel_mm = settings.pixel_mm * settings.image_size / run.size
+        return slab_conditions(slab.positions, slab.mask, settings, known, pixel_mm=pixel_mm)
 
     for batch in ready_batches(plan.anatomy, plan.known, lambda: run.batch):
         for slab, result in zip(batch, run.make(batch, conditions), strict=True):
@@ -288,10 +290,10 @@ def _make_detail(
     size = (run.size, run.size)
     grid = torch.tensor(plan.grid, dtype=torch.float32)
 
-    def upsampled(slab: Slab) -> Tensor:
-        return upsample(interpolate_along_z(anatomy, grid, torch.tensor(slab.positions, dtype=torch.float32)), size)
+    def coarse(positions: Sequence[int]) -> Tensor:
+        return upsample(interpolate_along_z(anatomy, grid, torch.tensor(positions, dtype=torch.float32)), size)
 
-    return final_slices(run, plan.detail, settings, upsampled)
+    return final_slices(run, plan.detail, settings, coarse)
 
 
 def _like_grid(request: GenerationRequest) -> LikeGrid | None:

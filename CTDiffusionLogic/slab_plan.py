@@ -17,29 +17,34 @@ Where eight slices at the largest gap (36 mm) do not span the extent, level 0 is
 three slices. Known slices take the place of made ones: an extension begins with the chain, a gap between
 known slices that is not too wide with the midpoints.
 
-Detail is made at every slice, in windows of neighbours. Without known slices::
+Detail is made at every slice, in blocks of about 4 K neighbours, from the feet up. A block goes through the sampler
+as a whole; at each noise level the denoiser sees it in windows of K slices, which lie elsewhere at the next level, so
+that no border of a window stays a border in the volume::
 
-    A   NNNNNNNN      NNNNNNNN      NNNNNNNN        made independently, six slices apart
-    B          kNNNNNNk      kNNNNNNk               fills the gaps
+    level 0   |-------|-------|-------|-------|
+    level 1   |--|-------|-------|-------|----|         three slices further; at the ends windows overlap
+    level 2   |-----|-------|-------|-------|-|         and so on
 
-A run of unknown slices next to known ones begins and ends with an A that includes a known slice; short runs
-share a window::
+Windows of a later block reach back over slices of the one before, and over given slices: those are known. Windows
+without a slice to be made are left out. (Windows that are finished one by one, those between resting on the last
+slices of their neighbours, show a step at every border: neighbours there differed by 35 HU instead of 25. A smaller
+one is left at the borders of blocks. Slices of the block before that are seen as noisy as they were at that level, not
+as known ones, make it larger.)
 
-    extension   kNNNNNNN      NNNNNNNN              k, k: the last given slice
-                       kNNNNNNk
-    filling     kNkNkNks                            every second slice given: three new ones a window
-                      kNkNkNks
-
-All slabs of one level are independent of each other: they can share a batch.
+All slabs of one level of anatomy, and all windows of one noise level, are independent of each other: they can share a
+batch.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import gcd
 
+#: Windows that a block of detail is long, about: longer ones take fewer passes, shorter ones are sooner final.
+BLOCK_WINDOWS = 4
 #: Known slices that chained slabs share.
 CHAIN_CONTEXT = 3
 
@@ -68,6 +73,42 @@ class Slab:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Neighbouring slices whose detail is made together.
+
+    Args:
+        slices: K, slices of a window.
+        new: Slice numbers that are made, rising; below 0 or past the last slice where a volume has fewer than K.
+        first, stop: What windows may cover: ``new``, given slices, and slices of the block before.
+        kept: Those of ``new`` that windows of the next block cover, and know.
+    """
+
+    slices: int
+    new: tuple[int, ...]
+    first: int
+    stop: int
+    kept: tuple[int, ...] = ()
+
+    def windows(self, number: int) -> list[int]:
+        """First slices of the windows of the denoiser's pass ``number`` over the block; they cover all of ``new``."""
+        offset = number * _stride(self.slices) % self.slices
+        begin, last = self.new[0] - offset, self.stop - self.slices
+        starts = {min(max(start, self.first), last) for start in range(begin, self.new[-1] + 1, self.slices)}
+        made = set(self.new)
+        return sorted(start for start in starts if not made.isdisjoint(range(start, start + self.slices)))
+
+
+def detail_passes(blocks: Collection[Block], passes: int) -> int:
+    """How many windows the denoiser sees of blocks that it passes over so often."""
+    return sum(len(block.windows(number)) for block in blocks for number in range(passes))
+
+
+def _stride(slices: int) -> int:
+    """How much further windows lie at the next level: about 3/8 of a window, and all places before one comes again."""
+    return next(step for step in range(max(1, 3 * slices // 8), slices + 2) if gcd(step, slices) == 1)
+
+
+@dataclass(frozen=True)
 class VolumePlan:
     """How a volume is made.
 
@@ -76,14 +117,14 @@ class VolumePlan:
         known: Slices that are given.
         anatomy: Slabs of the anatomy stage, levels rising.
         grid: Slice numbers of the anatomy that the detail stage interpolates between, rising.
-        detail: Slabs of the detail stage, levels rising.
+        detail: Blocks of the detail stage, from the feet up.
     """
 
     count: int
     known: tuple[int, ...]
     anatomy: tuple[Slab, ...]
     grid: tuple[int, ...]
-    detail: tuple[Slab, ...]
+    detail: tuple[Block, ...]
 
 
 def plan_volume(
@@ -117,7 +158,8 @@ def plan_volume(
     if not detail:
         return VolumePlan(count, tuple(given), (), (), ())
     every = max(1, round(anatomy_gap_mm / spacing_mm))
-    grid = _grid({p for slab in detail for p in slab.positions}, every, *_extent(count, slices))
+    covered = {p for block in detail for p in range(block.first, block.stop)}
+    grid = _grid(covered, every, *_extent(count, slices))
     longest = max(every, int(max_gap_mm / spacing_mm + 1e-6))
     anatomy = plan_anatomy(grid, given, slices=slices, longest=longest)
     return VolumePlan(count, tuple(given), tuple(anatomy), grid, tuple(detail))
@@ -138,86 +180,46 @@ def _grid(positions: Collection[int], every: int, first: int, last: int) -> tupl
 # Detail ---------------------------------------------------------------------------------------------------------
 
 
-def plan_detail(count: int, known: Sequence[int], *, slices: int = 8) -> list[Slab]:
-    """Windows of ``slices`` neighbours that make every slice not in ``known`` exactly once; levels rising."""
+def plan_detail(count: int, known: Sequence[int], *, slices: int = 8) -> list[Block]:
+    """Blocks that make every slice not in ``known`` exactly once, from the feet up."""
     first, last = _extent(count, slices)
-    pieces = [p for run in _runs(count, known) for p in _pieces(*run, count=count, slices=slices)]
-    made = sorted(known)
-    slabs: list[Slab] = []
-    for level in sorted({p.level for p in pieces}):
-        windows = list(_windows([p for p in pieces if p.level == level], slices, first, last))
-        for start, new in windows:
-            window = range(start, start + slices)
-            inside = made[bisect_left(made, start) : bisect_left(made, start + slices)]
-            slabs.append(Slab(level, tuple(window), tuple(inside), new))
-        made = sorted([*made, *(p for _, new in windows for p in new)])
-    return slabs
+    given = set(known)
+    blocks: list[Block] = []
+    for group in _groups([p for p in range(first, last + 1) if p not in given], slices):
+        made = set(given)
+        for new in _parts(group, slices):
+            start = stop = new[0]
+            while start - 1 in made and start - 1 >= first and new[0] - start < slices - 1:
+                start -= 1
+            stop = new[-1] + 1
+            while stop in given and stop <= last and stop - new[-1] < slices:
+                stop += 1
+            if blocks and made != given:
+                before = blocks[-1]
+                blocks[-1] = replace(before, kept=tuple(p for p in before.new if p >= start))
+            blocks.append(Block(slices, new, start, stop))
+            made.update(new)
+    return blocks
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Neighbouring slices to be made at one level; ``left`` and ``right``: the slice beyond is known by then."""
-
-    level: int
-    start: int
-    stop: int
-    left: bool
-    right: bool
-
-    @property
-    def outer(self) -> tuple[int, int]:
-        return self.start - self.left, self.stop + self.right
+def _groups(missing: Sequence[int], slices: int) -> Iterator[list[int]]:
+    """Missing slices, cut where no window could cover the slices on both sides."""
+    group: list[int] = []
+    for position in missing:
+        if group and position - group[-1] >= slices:
+            yield group
+            group = []
+        group.append(position)
+    if group:
+        yield group
 
 
-def _runs(count: int, known: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Maximal runs [start, stop) of unknown slices."""
-    edges = [-1, *known, count]
-    return ((a + 1, b) for a, b in pairwise(edges) if b - a > 1)
-
-
-def _pieces(start: int, stop: int, *, count: int, slices: int) -> list[_Piece]:
-    """Cut a run into pieces A B A B ...: A holds up to K slices, B up to K - 2 between what is known by then."""
-    left, right = start > 0, stop < count
-    length, sizes = stop - start, [slices - left]
-    while sum(sizes) - (right and len(sizes) % 2) < length:
-        sizes.append(slices - 2 if len(sizes) % 2 else slices)
-    if right and len(sizes) % 2:
-        sizes[-1] -= 1
-    excess = sum(sizes) - length
-    for parity in (1, 0):  # B first: what it lacks in new slices it gains in known ones
-        while excess and any(s > 1 for s in sizes[parity::2]):
-            for n in range(parity, len(sizes), 2):
-                cut = int(excess > 0 and sizes[n] > 1)
-                sizes[n] -= cut
-                excess -= cut
-    pieces = []
-    for n, size in enumerate(sizes):
-        end = n == len(sizes) - 1
-        pieces.append(
-            _Piece(n % 2, start, start + size, n % 2 == 1 or (n == 0 and left), right if end else n % 2 == 1)
-        )
-        start += size
-    return pieces
-
-
-def _windows(pieces: Sequence[_Piece], slices: int, first: int, last: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Place windows [start, start + K) over pieces of one level; neighbouring pieces share one if they fit."""
-    groups: list[list[_Piece]] = []
-    for piece in pieces:
-        # Only known slices may lie between: a piece that ends at a known slice, then one that begins at one.
-        fits = groups and groups[-1][-1].right and piece.left and piece.level == 0
-        if fits and piece.outer[1] - groups[-1][0].outer[0] <= slices:
-            groups[-1].append(piece)
-        else:
-            groups.append([piece])
-    for group in groups:
-        start, stop = group[0].outer[0], group[-1].outer[1]
-        room = slices - (stop - start)
-        left, right = group[0].left, group[-1].right
-        # Room goes where slices are known: more context instead of spare slices.
-        start -= room // 2 if left == right else room * left
-        start = min(max(start, first), last + 1 - slices)
-        yield start, tuple(p for piece in group for p in range(piece.start, piece.stop))
+def _parts(group: Sequence[int], slices: int) -> list[tuple[int, ...]]:
+    """A group cut into spans of about the same length, :data:`BLOCK_WINDOWS` windows if it is long."""
+    low, length = group[0], group[-1] + 1 - group[0]
+    count = max(1, round(length / (BLOCK_WINDOWS * slices)))
+    edges = [low + length * n // count for n in range(count + 1)]
+    return [tuple(group[bisect_left(group, a) : bisect_left(group, b)]) for a, b in pairwise(edges)]
 
 
 # Anatomy --------------------------------------------------------------------------------------------------------

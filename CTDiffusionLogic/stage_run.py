@@ -122,6 +122,7 @@ class StageRun:
         self.stage: str = self.denoiser.config.stage
         self.name = self.name or self.stage
         self.batch = batch_size(self.denoiser.config, self.size, self.device)
+        #: Units of work that are done for good.
         self.finished = 0
         #: Units that one slab has cost after each step of the sampler.
         self.costs: list[int] = list(
@@ -155,13 +156,27 @@ class StageRun:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._halve(len(now))
+                self.halve(len(now))
             # Outside of the handler: inside it the traceback still holds the tensors of the failed pass.
             if self.device.type == "cuda" and len(parts) < len(slabs):
                 torch.cuda.empty_cache()
         return torch.stack(parts)
 
-    def _halve(self, tried: int) -> None:
+    def times(self) -> list[float]:
+        """Noise levels of the sampler."""
+        return self.sampler.times(self.stage, self.steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max)
+
+    def passed(self, slabs: int) -> None:
+        """Note a pass of the denoiser over so many slabs, which is done for good."""
+        self.finished += self.unit * slabs
+        self.meter.passed(self.name, self.unit * slabs, self.finished)
+
+    def halve(self, tried: int) -> None:
+        """Have fewer slabs at once than were tried, for good.
+
+        Raises:
+            ResourceError: If it was one.
+        """
         if tried == 1:
             raise ResourceError(
                 f"Memory on {self.device} does not suffice for a single slab of {self.size} x {self.size} pixels "
@@ -196,13 +211,13 @@ class StageRun:
             estimate = step.denoised
             cost = self.costs[step.number]
             last = self.costs[step.number - 1] if step.number else 0
-            self.meter.passed(self.name, (cost - last) * count, self.finished * self.costs[-1] + cost * count)
+            self.meter.passed(self.name, (cost - last) * count, self.finished + cost * count)
 
         self.meter.start()
         x = self.sampler.run_of(self.stage)(
             model,
             noise(),
-            self.sampler.times(self.stage, self.steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max),
+            self.times(),
             noise=noise,
             callback=report,
         )
@@ -215,5 +230,5 @@ class StageRun:
                 f"The model's {self.name} stage gave values that are not numbers.",
                 remedy="Use another model file, or another device (--device cpu).",
             )
-        self.finished += count
+        self.finished += self.costs[-1] * count
         return made

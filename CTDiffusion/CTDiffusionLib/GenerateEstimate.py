@@ -117,7 +117,7 @@ def workOf(
     known: Collection[int] = (),
 ) -> float:
     """Return the work of one volume in 10^9 multiplications: passes over slabs, as the slab plan has them."""
-    from CTDiffusionLogic.slab_plan import plan_volume
+    from CTDiffusionLogic.slab_plan import detail_passes, plan_volume
 
     plan, stages = card["plan"], card["stages"]
     passes = _passesOf(card, steps=steps, detailSteps=detailSteps, sampler=sampler)
@@ -138,7 +138,7 @@ def workOf(
         else:
             slabPasses *= 1 + GUIDED_SHARE
     anatomy = passes[0] * slabPasses
-    detail = len(slabs.detail) * passes[1] * _passCost(stages["detail"], int(plan["image_size"]))
+    detail = detail_passes(slabs.detail, passes[1]) * _passCost(stages["detail"], int(plan["image_size"]))
     return (anatomy + detail) / 1e9
 
 
@@ -149,11 +149,11 @@ def fineWork(fine: Mapping[str, Any], *, slices: int, steps: int | None = None) 
     :param slices: of the volume.
     :param steps: asked for; None for its own.
     """
-    from CTDiffusionLogic.slab_plan import plan_detail
+    from CTDiffusionLogic.slab_plan import detail_passes, plan_detail
 
     stage, size = fine["stages"]["detail"], int(fine["plan"]["image_size"])
-    slabs = plan_detail(slices, (), slices=int(stage["slices"]))
-    return len(slabs) * _passesOf(fine, detailSteps=steps)[1] * _passCost(stage, size) / 1e9
+    blocks = plan_detail(slices, (), slices=int(stage["slices"]))
+    return detail_passes(blocks, _passesOf(fine, detailSteps=steps)[1]) * _passCost(stage, size) / 1e9
 
 
 def stepsOf(

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy import fft, stats
 
 from CTDiffusionLogic.fidelity.body_grid import BodyGrid
-from CTDiffusionLogic.slab_plan import plan_detail
 
 #: Periods that are tried, in slices.
 PERIODS = tuple(range(2, 17))
@@ -141,10 +140,7 @@ def border_excess(profile: NDArray[np.float64], slices: int) -> float | None:
     """
     if not np.isfinite(profile).all() or not (profile > 0).all():
         return None
-    maker = np.zeros(len(profile) + 1, int)
-    for number, slab in enumerate(plan_detail(len(maker), (), slices=slices)):
-        maker[[p for p in slab.new if 0 <= p < len(maker)]] = number
-    border = np.diff(maker) != 0
+    border = np.diff(np.arange(len(profile) + 1) // slices) != 0
     if border.sum() < 2 or border.all():
         return None
     residual, _ = without_anatomy(profile)

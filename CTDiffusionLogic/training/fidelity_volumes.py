@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from CTDiffusionLogic.denoiser.coarse import from_residual, interpolate_along_z, upsample
+from CTDiffusionLogic.block_run import make_blocks
+from CTDiffusionLogic.denoiser.coarse import interpolate_along_z, upsample
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
-from CTDiffusionLogic.denoiser.intensity import intensity_to_hu
 from CTDiffusionLogic.generation import GenerationModel, stage_runs
 from CTDiffusionLogic.generation_request import GenerationRequest, Settings, resolve
 from CTDiffusionLogic.geometry import Geometry
 from CTDiffusionLogic.slab_plan import Slab, VolumePlan, plan_volume
 from CTDiffusionLogic.stage_run import OnProgress, StageRun
-from CTDiffusionLogic.stage_slices import slab_conditions
+from CTDiffusionLogic.stage_slices import BlockOfVolume, slab_conditions
 from CTDiffusionLogic.volume import CTVolume
 
 #: Noise depends on the seed and the slice's number; so that volumes differ, their slices are numbered this far apart.
@@ -112,7 +113,8 @@ def _make_anatomy(run: StageRun, plan: VolumePlan, settings: Sequence[Settings])
             if position in slab.known:
                 known[place] = made[volume][position]
         own = settings[volume]
-        return slab_conditions(slab, own, known, pixel_mm=own.pixel_mm * own.image_size / run.size)
+        pixel_mm = own.pixel_mm * own.image_size / run.size
+        return slab_conditions(slab.positions, slab.mask, own, known, pixel_mm=pixel_mm)
 
     for volume, slab, result in _made(run, plan.anatomy, len(settings), conditions):
         made[volume] |= {p: result[slab.positions.index(p)].clone() for p in slab.new}
@@ -125,27 +127,22 @@ def _make_detail(
     """Final slices of each volume in HU: (slices, image size, image size)."""
     size = (run.size, run.size)
     grid = torch.tensor(plan.grid, dtype=torch.float32)
-    scale = run.denoiser.config.residual_scale
-    residuals: list[dict[int, Tensor]] = [{} for _ in settings]
     final: list[dict[int, NDArray[np.int16]]] = [{} for _ in settings]
+    before: list[dict[int, Tensor]] = [{} for _ in settings]
 
-    def upsampled(volume: int, slab: Slab) -> Tensor:
-        positions = torch.tensor(slab.positions, dtype=torch.float32)
-        return upsample(interpolate_along_z(anatomy[volume], grid, positions), size)
+    def coarse(positions: Sequence[int], *, volume: int) -> Tensor:
+        places = torch.tensor(positions, dtype=torch.float32)
+        return upsample(interpolate_along_z(anatomy[volume], grid, places), size)
 
-    def conditions(volume: int, slab: Slab) -> SlabConditions:
-        known = torch.zeros(len(slab.positions), *size)
-        for place, position in enumerate(slab.positions):
-            if position in slab.known:
-                known[place] = residuals[volume][position]
-        own = settings[volume]
-        return slab_conditions(slab, own, known, pixel_mm=own.pixel_mm, coarse=upsampled(volume, slab))
-
-    for volume, slab, result in _made(run, plan.detail, len(settings), conditions):
-        places = [slab.positions.index(p) for p in slab.new]
-        hu = intensity_to_hu(from_residual(result[places], upsampled(volume, slab)[places], scale))
-        final[volume] |= dict(zip(slab.new, hu, strict=True))
-        residuals[volume] |= {p: result[n].clone() for p, n in zip(slab.new, places, strict=True)}
+    for block in plan.detail:
+        parts = [
+            BlockOfVolume(run, block, own, partial(coarse, volume=volume), numbered_from=volume * _APART)
+            for volume, own in enumerate(settings)
+        ]
+        made = make_blocks(run, [part.task(kept) for part, kept in zip(parts, before, strict=True)])
+        for hu, part, images in zip(final, parts, made, strict=True):
+            hu |= part.hu(images)
+        before = [part.kept(images) for part, images in zip(parts, made, strict=True)]
     return [np.stack([slices[p] for p in range(plan.count)]) for slices in final]
 
 

@@ -33,7 +33,7 @@ from CTDiffusionLogic.device import format_bytes
 from CTDiffusionLogic.generation import GenerationRequest, generate
 from CTDiffusionLogic.guidance import GUIDED_FROM, GUIDED_TO
 from CTDiffusionLogic.sampling import DDPM_STEPS, SAMPLERS, Pass, ddpm_times, sample_ancestral
-from CTDiffusionLogic.slab_plan import plan_volume
+from CTDiffusionLogic.slab_plan import detail_passes, plan_volume
 from CTDiffusionLogic.training.options import WHOLE_PRESETS
 
 
@@ -126,7 +126,7 @@ def measure_ours(args: argparse.Namespace, slices: int) -> dict:
     is_guided, guide = float(facts["guidance"]) != 1, model.guide
     twice = sum(t >= GUIDED_FROM for t in levels) / len(levels) if is_guided and guide is None else 0.0
     anatomy = len(slabs.anatomy) * round(sampler.passes(len(levels)) * (1 + twice))
-    detail = len(slabs.detail) * sampler.passes(int(facts["detail_steps"]))
+    detail = detail_passes(slabs.detail, sampler.passes(int(facts["detail_steps"])))
     flop = anatomy * count_flop(model.anatomy, plan["anatomy_size"])
     flop += detail * count_flop(model.detail, plan["image_size"])
     if is_guided and guide is not None:

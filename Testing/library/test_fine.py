@@ -90,12 +90,12 @@ def test_it_does_not_depend_on_its_batches(fine, monkeypatch):
     for batch in (1, 50):
         monkeypatch.setattr("CTDiffusionLogic.stage_run.batch_size", lambda *_, n=batch: n)
         volumes.append(generate(tiny_model(), GenerationRequest(slices=40, seed=1), fine=fine).hu.astype(int))
-    assert np.abs(volumes[1] - volumes[0]).max() <= 1  # kernels may round differently
+    assert np.abs(volumes[1] - volumes[0]).max() <= 3  # kernels may round differently, and what is refined with them
     assert (volumes[1] != volumes[0]).mean() < 1e-3
 
 
 def test_its_noise_is_not_that_of_detail(fine, monkeypatch):
-    from CTDiffusionLogic import stage_run
+    from CTDiffusionLogic import stage_slices
 
     drawn = []
 
@@ -103,8 +103,8 @@ def test_its_noise_is_not_that_of_detail(fine, monkeypatch):
         drawn.append((stage, tuple(positions)))
         return original(seed, stage, positions)
 
-    original = stage_run.slice_generators
-    monkeypatch.setattr(stage_run, "slice_generators", noted)
+    original = stage_slices.slice_generators
+    monkeypatch.setattr(stage_slices, "slice_generators", noted)
     generate(tiny_model(), GenerationRequest(slices=8), fine=fine)
     assert drawn.count(("fine", tuple(range(8)))) == drawn.count(("detail", tuple(range(8)))) == 1
 
@@ -118,21 +118,21 @@ def test_slices_come_while_the_volume_is_made(fine, monkeypatch):
         left.append((first + len(hu), [event[3] for event in seen.progress].count("detail")))
 
     generate(tiny_model(), GenerationRequest(slices=100), fine=fine, **{**seen.callbacks(), "on_slices": on_slices})
-    assert left[0][0] < 20
+    assert left[0][0] < 40
     assert left[0][1] < left[-1][1], "detail goes on after the first fine slices"
 
 
 def test_what_its_network_is_told(fine):
     told = []
-    request = GenerationRequest(slices=20, spacing_mm=3.0, label="chest", body_mm=300.0)
+    request = GenerationRequest(slices=64, spacing_mm=3.0, label="chest", body_mm=300.0)
     generate(tiny_model(), request, fine=watched(fine, lambda x, t, c: told.append(c)))
     assert all(torch.isnan(c.body_mm).all() and not c.label.any() for c in told)
     assert all(torch.allclose(c.pixel_mm, torch.tensor(0.9)) for c in told), "the largest pixels it has learnt"
     assert all(torch.allclose(c.coarse_noise, torch.tensor(0.01)) for c in told)
     assert all(torch.allclose(c.offsets_mm.diff(dim=1), torch.tensor(3.0)) for c in told)
     between = [c for c in told if c.mask.sum() > 0]
-    assert between, "slabs between slabs know the slices at their ends"
-    assert set(between[0].mask[0, [0, -1]].tolist()) == {1.0}
+    assert between, "the second block knows slices of the first one"
+    assert all(c.mask[:, 0].any() and not c.mask[:, -1].any() for c in between)
 
 
 def test_its_own_steps_or_those_asked_for(fine):

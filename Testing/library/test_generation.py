@@ -12,6 +12,7 @@ from tiny_generation import CARD, SIZE, Recorder, Wrapped, real_slice, replaced,
 from CTDiffusionLogic.bundle import load_model, save_model
 from CTDiffusionLogic.errors import ModelFileError
 from CTDiffusionLogic.generation import GenerationRequest, generate
+from CTDiffusionLogic.slab_plan import plan_detail
 
 
 @pytest.fixture
@@ -170,22 +171,23 @@ def test_the_body_position_rises_towards_the_head(model):
     watched = replaced(model, detail=Wrapped(model.detail, lambda x, t, c: told.append(c)))
     generate(watched, GenerationRequest(slices=36, spacing_mm=5.0, body_mm=250.0))
     middles = sorted({float(b) for c in told for b in c.body_mm})
-    assert middles == pytest.approx([250 + 5 * d for d in (-14, -7, 0, 7, 14)])
+    (block,) = plan_detail(36, ())
+    starts = {start for number in range(2) for start in block.windows(number)}
+    assert middles == pytest.approx(sorted(250 + 5.0 * (start - 14) for start in starts))
 
 
-def test_generated_neighbours_reach_the_slabs_between_them(model):
+def test_generated_neighbours_reach_the_block_after_them(model):
     told = []
     watched = replaced(model, detail=Wrapped(model.detail, lambda x, t, c: told.append(c)))
-    volume = generate(watched, GenerationRequest(slices=36, spacing_mm=3.0))
-    between = [c for c in told if c.mask.sum() > 0]
-    assert between
+    volume = generate(watched, GenerationRequest(slices=64, spacing_mm=3.0))
+    rows = [(c, row) for c in told for row in range(len(c.mask)) if c.mask[row].sum() > 0]
+    assert rows
     from CTDiffusionLogic.denoiser.intensity import intensity_to_hu
 
-    c = between[0]
-    given = intensity_to_hu((c.known * 0.2 + c.coarse)[0, 0])
-    assert np.abs(given.astype(int) - volume.hu[7]).max() <= 1
-    assert set(c.mask[0, [0, -1]].tolist()) == {1.0}
-    assert c.mask[0, 1:-1].sum() == 0
+    c, row = rows[0]  # the second pass: its first window begins three slices before the block
+    assert c.mask[row].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+    given = intensity_to_hu((c.known * 0.2 + c.coarse)[row, :3])
+    assert np.abs(given.astype(int) - volume.hu[29:32]).max() <= 1
 
 
 def test_a_model_file_generates(tmp_path):

@@ -44,7 +44,8 @@ def test_cancel_between_passes(model, after):
 )
 def test_batches_are_halved_until_they_fit(model, monkeypatch, error):
     monkeypatch.setattr("CTDiffusionLogic.stage_run.batch_size", lambda *_: 8)
-    request = GenerationRequest(slices=120, seed=2)
+    monkeypatch.setattr("CTDiffusionLogic.slab_plan.BLOCK_WINDOWS", 16)
+    request = GenerationRequest(slices=128, seed=2)
     whole = generate(model, request).hu
     tried = []
 

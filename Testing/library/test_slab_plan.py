@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from itertools import pairwise
@@ -9,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from CTDiffusionLogic.slab_plan import Slab, plan_detail, plan_volume
+from CTDiffusionLogic.slab_plan import detail_passes, plan_detail, plan_volume
 
 K = 8
 
@@ -18,10 +19,8 @@ def check(plan, spacing_mm, *, gap_mm=6.0, max_gap_mm=36.0):
     every = max(1, round(gap_mm / spacing_mm))
     longest = max(every, int(max_gap_mm / spacing_mm + 1e-6))
     known = set(plan.known)
-    wanted = set(range(plan.count)) - known
-    check_stage(plan.detail, wanted, known)
+    check_detail(plan.detail, plan.count, known)
     check_stage(plan.anatomy, set(plan.grid) - known, known)
-    check_detail(plan)
     check_anatomy(plan, longest, every)
 
 
@@ -43,27 +42,33 @@ def check_stage(slabs, wanted, known):
         assert all(p in slab.known for p in slab.positions if level_of.get(p, 99) < slab.level)
 
 
-def check_detail(plan):
-    home = {p: slab for slab in plan.detail for p in slab.new}
-    for slab in plan.detail:
-        assert slab.positions == tuple(range(slab.positions[0], slab.positions[0] + K))
-        if plan.count >= K:
-            assert slab.positions[0] >= 0
-            assert slab.positions[-1] < plan.count
-    # No seam: neighbours are made together, or one of them knows the other.
-    for p, q in pairwise(range(plan.count)):
-        if p in home and q in home:
-            assert home[p] is home[q] or q in home[p].known or p in home[q].known
-        elif p in home:
-            assert q in home[p].known
-        elif q in home:
-            assert p in home[q].known
-    if not plan.known:
-        assert len(plan.detail) <= max(1, 2 * -(-(plan.count + 6) // 14) - 1)
+def check_detail(blocks, count, known):
+    made = [p for block in blocks for p in block.new]
+    assert made == sorted(set(made)), "from the feet up, each slice once"
+    spare = {p for p in made if not 0 <= p < count}
+    assert set(made) - spare == set(range(count)) - known
+    assert not spare or len(known) + len(made) == K, "only where a volume has less than one window"
+    done, kept = set(known), set()
+    for block in blocks:
+        covered = set(range(block.first, block.stop))
+        assert len(covered) >= K and set(block.new) <= covered <= done | set(block.new)
+        assert covered - set(block.new) <= known | kept, "what windows cover is given, or kept of the block before"
+        assert set(block.kept) <= set(block.new)
+        # Windows see what is there on either side, up to K - 1 slices.
+        for side, near in ((-1, block.new[0]), (1, block.new[-1])):
+            beside = itertools.takewhile(lambda p, there=done: p in there, (near + side * n for n in range(1, K)))
+            assert set(beside) <= covered
+        for number in range(K + 1):
+            windows = block.windows(number)
+            assert all(block.first <= start <= block.stop - K for start in windows)
+            seen = [set(range(start, start + K)) for start in windows]
+            assert set(block.new) <= set().union(*seen) and all(not one.isdisjoint(block.new) for one in seen)
+        done |= set(block.new)
+        kept = set(block.kept)
 
 
 def check_anatomy(plan, longest, every):
-    needed = {p for slab in plan.detail for p in slab.positions}
+    needed = {p for block in plan.detail for p in range(block.first, block.stop)}
     if needed:
         assert plan.grid[0] <= min(needed)
         assert plan.grid[-1] >= max(needed)
@@ -98,8 +103,9 @@ def test_from_nothing(spacing_mm):
 
 def test_every_count_up_to_a_thousand():
     for count in range(1, 1001):
-        slabs = plan_detail(count, ())
-        check_stage(slabs, set(range(count)), set())
+        blocks = plan_detail(count, ())
+        check_detail(blocks, count, set())
+        assert detail_passes(blocks, K) <= K * max(1, count / 6 + 1)
         if count % 13 == 0:
             check(plan_volume(count, 3.0), 3.0)
 
@@ -143,9 +149,12 @@ def test_other_gaps_and_slab_sizes():
     for slices in (4, 6, 8, 12):
         for count in (1, 3, 20, 61, 150):
             plan = plan_volume(count, 2.0, slices=slices, anatomy_gap_mm=4.0, max_gap_mm=20.0)
-            assert sorted(p for s in plan.detail for p in s.new) == list(range(count))
+            assert [p for b in plan.detail for p in b.new if 0 <= p < count] == list(range(count))
             assert sorted(p for s in plan.anatomy for p in s.new) == list(plan.grid)
-            assert all(len(s.positions) == slices for s in (*plan.anatomy, *plan.detail))
+            assert all(len(s.positions) == slices for s in plan.anatomy)
+            for block in plan.detail:
+                places = {start % slices for number in range(slices) for start in block.windows(number)}
+                assert len(places) == slices or len(block.new) < 2 * slices, "a window begins at every place in turn"
 
 
 def test_nothing_to_make():
@@ -156,20 +165,26 @@ def test_nothing_to_make():
 
 
 def test_the_drawings_of_the_docstring():
-    plan = plan_volume(36, 3.0)
-    starts = [(s.level, s.positions[0], len(s.known)) for s in plan.detail]
-    assert starts == [(0, 0, 0), (0, 14, 0), (0, 28, 0), (1, 7, 2), (1, 21, 2)]
-    extension = plan_volume(40, 3.0, known=range(5))
-    assert extension.detail[0] == Slab(0, tuple(range(4, 12)), (4,), tuple(range(5, 12)))
-    filling = plan_volume(41, 3.0, known=range(0, 41, 2))
-    assert filling.detail[0].mask == (1, 0, 1, 0, 1, 0, 1, 0)
-    assert filling.detail[0].new == (1, 3, 5)
+    (block,) = plan_detail(32, ())
+    assert [block.windows(number) for number in range(3)] == [
+        [0, 8, 16, 24],
+        [0, 5, 13, 21, 24],
+        [0, 2, 10, 18, 24],
+    ]
+    first, second = plan_detail(64, ())
+    assert first.kept == tuple(range(25, 32)) and second.first == 25
+    assert second.windows(1) == [29, 37, 45, 53, 56], "it reaches back"
+    (extension,) = plan_detail(30, range(10))
+    assert extension.first == 3 and extension.windows(1) == [7, 15, 22]
+    (filling,) = plan_detail(31, range(0, 31, 2))
+    assert filling.new == tuple(range(1, 31, 2)) and filling.windows(0) == [1, 9, 17, 23]
+    assert [block.new for block in plan_detail(40, range(3, 37))] == [(0, 1, 2), (37, 38, 39)]
 
 
 def test_usual_volume_is_cheap():
     plan = plan_volume(64, 3.0)
     assert len(plan.anatomy) == 9
-    assert len(plan.detail) == 9
+    assert detail_passes(plan.detail, 12) == 116
     assert max(s.level for s in plan.anatomy) == 2
     assert plan.anatomy[0].known == ()
     assert len(plan.anatomy[0].new) == 8
@@ -178,8 +193,8 @@ def test_usual_volume_is_cheap():
 def test_cost_grows_with_the_number_of_slices():
     for spacing_mm in (1.0, 3.0, 5.0):
         slabs = {n: plan_volume(n, spacing_mm) for n in (128, 256, 512)}
-        for stage in ("anatomy", "detail"):
-            small, middle, large = (len(getattr(slabs[n], stage)) for n in (128, 256, 512))
+        for cost in (lambda plan: len(plan.anatomy), lambda plan: detail_passes(plan.detail, 8)):
+            small, middle, large = (cost(slabs[n]) for n in (128, 256, 512))
             assert middle <= 2.2 * small
             assert large <= 2.2 * middle
 

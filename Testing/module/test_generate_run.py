@@ -50,16 +50,17 @@ def pollUntil(logic, condition, seconds=60.0) -> None:
 
 def test_two_volumes_to_the_end(logic, model):
     arrived, added = [], []
-    run = logic.generate(model=model, count=2, waitForCompletion=False, **SMALL)
+    wish = {**SMALL, "slices": 56}  # two blocks
+    run = logic.generate(model=model, count=2, waitForCompletion=False, **wish)
     run.slicesArrived.connect(lambda done, of: arrived.append((done, of, len(volumes()))))
     run.volumeAdded.connect(added.append)
     ending = logic.worker.waitFor(run.job)
     assert ending.kind == "finished", ending.text
     nodes = run.nodes()
     assert nodes == added == volumes()
-    assert arrived[0][0] < 12  # shown before it was complete
+    assert arrived[0][0] < 56  # shown before it was complete
     assert arrived[0][2] == 1  # ... and the second one only when it began
-    assert arrived[-1][:2] == (24, 24)
+    assert arrived[-1][:2] == (112, 112)
     for number, node in enumerate(nodes):
         facts = Provenance.provenance(node)
         assert node.GetName() == f"SYNTHETIC noise seed {5 + number}"
@@ -69,10 +70,10 @@ def test_two_volumes_to_the_end(logic, model):
         assert facts["Sampler"] == "multistep"
         np.testing.assert_allclose(node.GetSpacing(), (6.0, 6.0, 2.5))
         hu = slicer.util.arrayFromVolume(node)
-        assert (hu.shape, hu.dtype) == ((12, 64, 64), np.int16)
+        assert (hu.shape, hu.dtype) == ((56, 64, 64), np.int16)
         assert all(len(np.unique(one)) > 10 for one in hu)  # every slice came
     # The same seed alone gives the same voxels.
-    again = logic.generate(model=model, **{**SMALL, "seed": 6})
+    again = logic.generate(model=model, **{**wish, "seed": 6})
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(again), slicer.util.arrayFromVolume(nodes[1]))
     assert isGone(run.job._process.processID)
 
@@ -281,13 +282,13 @@ def test_the_library_and_the_estimate_agree(model):
 def test_the_library_and_the_estimate_agree_on_fine_models(model, tmp_path, sampler, passes):
     from CTDiffusionLogic import generation, memory
     from CTDiffusionLogic.denoiser.network import DenoiserConfig
-    from CTDiffusionLogic.slab_plan import plan_detail
+    from CTDiffusionLogic.slab_plan import detail_passes, plan_detail
 
     card = read_header(model).card
     fine = read_header(write_random_fine_model(tmp_path / "finer.safetensors", steps=3, sampler=sampler)).card
     config = DenoiserConfig.from_dict(fine["stages"]["detail"])
-    slabs = len(plan_detail(40, (), slices=config.slices))
-    work = 9e-9 * slabs * passes * generation._cost(config, 128)
+    windows = detail_passes(plan_detail(40, (), slices=config.slices), passes)
+    work = 9e-9 * windows * generation._cost(config, 128)
     assert GenerateEstimate.fineWork(fine, slices=40) == pytest.approx(work)
     request = GenerateRequest(slices=40, count=2)
     own, larger = (
