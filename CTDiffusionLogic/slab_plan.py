@@ -25,11 +25,12 @@ that no border of a window stays a border in the volume::
     level 1   |--|-------|-------|-------|----|         three slices further; at the ends windows overlap
     level 2   |-----|-------|-------|-------|-|         and so on
 
-Windows of a later block reach back over slices of the one before, and over given slices: those are known. Windows
-without a slice to be made are left out. (Windows that are finished one by one, those between resting on the last
-slices of their neighbours, show a step at every border: neighbours there differed by 35 HU instead of 25. A smaller
-one is left at the borders of blocks. Slices of the block before that are seen as noisy as they were at that level, not
-as known ones, make it larger.)
+Windows of a later block reach back over slices of the one before, and over given slices: those are known. No window
+begins or ends where they do, so that what is made always rests on them; what has room in one window is made in one.
+Windows without a slice to be made are left out. (Windows that are finished one by one, those between resting on the
+last slices of their neighbours, show a step at every border: neighbours there differed by 35 HU instead of 25. A
+smaller one is left at the borders of blocks; slices of the block before that are seen as noisy as they were at that
+level, not as known ones, make it larger.)
 
 All slabs of one level of anatomy, and all windows of one noise level, are independent of each other: they can share a
 batch.
@@ -91,11 +92,18 @@ class Block:
 
     def windows(self, number: int) -> list[int]:
         """First slices of the windows of the denoiser's pass ``number`` over the block; they cover all of ``new``."""
-        offset = number * _stride(self.slices) % self.slices
-        begin, last = self.new[0] - offset, self.stop - self.slices
-        starts = {min(max(start, self.first), last) for start in range(begin, self.new[-1] + 1, self.slices)}
+        begin, end, last = self.new[0], self.new[-1] + 1, self.stop - self.slices
+        left, right = int(self.first < begin), int(end < self.stop)  # whether slices beside are known
+        low, high = max(self.first, end + right - self.slices), min(last, begin - left)
+        if low <= high:  # all of it in one window, with what is known beside
+            return [low + number * _stride(high - low + 1) % (high - low + 1)]
+        places = self.slices - left
+        starts = set(range(begin - left - number * _stride(places) % places, end, self.slices))
+        if right and end - self.slices in starts:
+            starts.add(end - self.slices // 2)
         made = set(self.new)
-        return sorted(start for start in starts if not made.isdisjoint(range(start, start + self.slices)))
+        within = {min(max(start, self.first), last) for start in starts}
+        return sorted(start for start in within if not made.isdisjoint(range(start, start + self.slices)))
 
 
 def detail_passes(blocks: Collection[Block], passes: int) -> int:
@@ -103,9 +111,9 @@ def detail_passes(blocks: Collection[Block], passes: int) -> int:
     return sum(len(block.windows(number)) for block in blocks for number in range(passes))
 
 
-def _stride(slices: int) -> int:
+def _stride(places: int) -> int:
     """How much further windows lie at the next level: about 3/8 of a window, and all places before one comes again."""
-    return next(step for step in range(max(1, 3 * slices // 8), slices + 2) if gcd(step, slices) == 1)
+    return next(step for step in range(max(1, 3 * places // 8), places + 2) if gcd(step, places) == 1)
 
 
 @dataclass(frozen=True)
