@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from CTDiffusionLogic.denoiser.conditions import SlabConditions
-from CTDiffusionLogic.errors import CTDiffusionError
 from CTDiffusionLogic.memory import is_out_of_memory
 from CTDiffusionLogic.sampling import draw_slices
 from CTDiffusionLogic.slab_plan import Block
@@ -83,11 +82,7 @@ def make_blocks(run: StageRun, tasks: Sequence[BlockTask]) -> list[Tensor]:
         return total / share
 
     made = run.sampler.run_of(run.stage)(model, noise(), run.times(), noise=noise, callback=None).float().cpu()
-    if not torch.isfinite(made).all():
-        raise CTDiffusionError(
-            f"The model's {run.name} stage gave values that are not numbers.",
-            remedy="Use another model file, or another device (--device cpu).",
-        )
+    run.require_numbers(made)
     return list(made.split([len(task.block.new) for task in tasks]))
 
 

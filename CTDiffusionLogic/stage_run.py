@@ -190,6 +190,14 @@ class StageRun:
                 f"going on with {self.batch}."
             )
 
+    def require_numbers(self, made: Tensor) -> None:
+        """Raise :class:`CTDiffusionError` if the denoiser gave values that are not numbers."""
+        if not torch.isfinite(made).all():
+            raise CTDiffusionError(
+                f"The model's {self.name} stage gave values that are not numbers.",
+                remedy="Use another model file, or another device (--device cpu).",
+            )
+
     @torch.inference_mode()
     def _sample(self, slabs: Sequence[Slab], conditions: SlabConditions) -> Tensor:
         conditions = conditions.to(self.device)
@@ -225,10 +233,6 @@ class StageRun:
             x = estimate
         known = conditions.mask[:, :, None, None] > 0
         made = torch.where(known, conditions.known, x).float().cpu()
-        if not torch.isfinite(made).all():
-            raise CTDiffusionError(
-                f"The model's {self.name} stage gave values that are not numbers.",
-                remedy="Use another model file, or another device (--device cpu).",
-            )
+        self.require_numbers(made)
         self.finished += self.costs[-1] * count
         return made

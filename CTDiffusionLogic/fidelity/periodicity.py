@@ -131,6 +131,9 @@ def slab_slices(metadata: Mapping[str, str], *, synthetic: bool) -> int:
 def border_excess(profile: NDArray[np.float64], slices: int) -> float | None:
     """How much more neighbours differ across slab borders than inside slabs, in %, anatomy taken out.
 
+    Borders count as where windows of the detail stage join at its first noise level. Those of its blocks are among them
+    in the usual volumes.
+
     Args:
         profile: From :func:`difference_profile`.
         slices: Of a slab of the detail stage.

@@ -130,8 +130,7 @@ class Preset:
 #: images; "large" wants a GPU. Two levels of resolution do: what a third gave, after hours of training, could be set
 #: to zero without a change of any error (``Testing/benchmarks/CHOICES.md``), and it had more than half of the weights.
 #: "fine" makes 512 x 512 of other models' 256 x 256: few features on many pixels, and convolutions at full resolution
-#: for grain of one pixel. A pass over 8 slices takes 0.78 s of one core (EPYC), one of the standard detail stage at
-#: 256 x 256 0.27 s.
+#: for grain of one pixel. What a pass of the standard networks costs: ``Testing/benchmarks/RESULTS.md``.
 PRESETS: dict[str, Preset] = {
     "standard": Preset(
         anatomy=StagePreset(
