@@ -131,8 +131,8 @@ def slab_slices(metadata: Mapping[str, str], *, synthetic: bool) -> int:
 def border_excess(profile: NDArray[np.float64], slices: int) -> float | None:
     """How much more neighbours differ across slab borders than inside slabs, in %, anatomy taken out.
 
-    Borders count as where windows of the detail stage join at its first noise level. Those of its blocks are among them
-    in the usual volumes.
+    Borders are taken to be where windows of the detail stage join at its first noise level; in a volume of 64 slices
+    one of them is that of its two blocks.
 
     Args:
         profile: From :func:`difference_profile`.
